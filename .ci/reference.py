@@ -155,7 +155,7 @@ def _prose(text: str) -> str:
 PAGES = {"api.md": api_page, "settings.md": settings_page, "comparison.schema.json": comparison_schema}
 # What stands before and after "owner/name" in the files that name the repository.
 _ADDRESS = re.compile(
-    r"(/github/|repository = \\?\"https://github\.com/|(?:Documentation|Changelog) = \"https://github\.com/)"
+    r"(/github/|git\+https://github\.com/|(?:Documentation|Changelog) = \"https://github\.com/)"
     r"[\w.-]+/[\w.-]+(?=[/\"\\])"
 )
 

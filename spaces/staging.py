@@ -17,7 +17,7 @@ from ftlab.errors import FtlabError, InputError  # noqa: E402
 
 PYTHON = "3.12"
 # Beside modules, only these lie in the package; nothing else can slip in.
-_DATA = {".css", ".js", ".jinja", ".html", ".json", ".jsonl", ".csv", ".safetensors"}
+_DATA = {".css", ".js", ".jinja", ".html", ".json", ".jsonl", ".csv", ".png", ".safetensors"}
 _WEIGHTS = Path("ftlab/models/starter/weights")
 _SAMPLES = Path("ftlab/samples")
 
@@ -178,7 +178,7 @@ def stage(flavour: str, folder: Path, *, run: str | None = None, workspace: str 
 
 def package_files(flavour: str, *, starter: bool) -> list[Path]:
     """The files of ftlab that the flavour needs: all of it for the lab, else the modules that its app.py reaches and
-    the files beside them. The starter's weights only where it is the base."""
+    the files beside them that they name. The starter's weights only where it is the base."""
     package = ROOT / "ftlab"
     files = [
         file.relative_to(ROOT)
@@ -191,10 +191,10 @@ def package_files(flavour: str, *, starter: bool) -> list[Path]:
     if flavour == "lab":
         return sorted(files)
     modules = reached(ROOT / "spaces" / flavour / "app.py", FLAVOURS[flavour].never)
-    rooms = {file.parent for file in modules} - {_SAMPLES}
-    if starter:
-        rooms.add(_WEIGHTS)
-    return sorted(modules | {file for file in files if file.suffix != ".py" and file.parent in rooms})
+    rooms = {module.parent for module in modules} - {_SAMPLES}
+    named = "".join((ROOT / module).read_text(encoding="utf-8") for module in modules)
+    kept = {file for file in files if file.suffix != ".py" and file.parent in rooms and file.name in named}
+    return sorted(modules | kept | {file for file in files if starter and file.parent == _WEIGHTS})
 
 
 def reached(entry: Path, never: tuple[str, ...] = ()) -> set[Path]:

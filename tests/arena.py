@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from ftlab.arena import blind_tests, links
+from ftlab.arena import asking, blind_tests, links
 from ftlab.arena.store import PUBLIC, Store, metadata
 from ftlab.arena.store import blind_tests as test_rows
 
@@ -19,15 +19,14 @@ from ftlab.arena.store import blind_tests as test_rows
 def draft(store: Store, prompts: int = 6, contestants: int = 2, planned: int | None = None, **settings: Any) -> str:
     """A test that has no answers yet; returns its id."""
     asked = [
-        blind_tests.PromptSpec([{"role": "user", "content": f"Question {n}"}], topic=f"topic {n % 2}")
+        asking.PromptSpec([{"role": "user", "content": f"Question {n}"}], topic=f"topic {n % 2}")
         for n in range(prompts)
     ]
-    how = blind_tests.TestSettings({"max_new_tokens": 16, "temperature": 0.0}, **settings)
+    how = asking.TestSettings({"max_new_tokens": 16, "temperature": 0.0}, **settings)
     among = [
-        blind_tests.ContestantSpec(f"Contestant {n}", {"kind": "base", "base": f"model-{n}"})
-        for n in range(contestants)
+        asking.ContestantSpec(f"Contestant {n}", {"kind": "base", "base": f"model-{n}"}) for n in range(contestants)
     ]
-    possible = blind_tests.capacity(contestants, prompts, how) or 10
+    possible = asking.capacity(contestants, prompts, how) or 10
     return blind_tests.create_test(store, "A test", among, asked, how, planned or possible)
 
 

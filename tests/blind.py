@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from ftlab.arena import blind_tests, links, store
+from ftlab.arena import asking, blind_tests, links, store
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from tests.arena import everything
@@ -36,8 +36,11 @@ class Blind:
             return {row.id: row.swapped for row in connection.execute(store.trials.select())}
 
 
-def open_blind_test(workspace: Workspace, *, prompts: int = 12, raters: int = 2, **settings: Any) -> Blind:
-    """A test between "the base" and "a run", both of which write words of equal length."""
+def open_blind_test(
+    workspace: Workspace, *, prompts: int = 12, raters: int = 2, turns: int = 1, **settings: Any
+) -> Blind:
+    """A test between "the base" and "a run", both of which write words of equal length; of conversations if there are
+    several `turns`."""
     place = open_store(workspace)
     specs = [
         {"kind": "base", "base": "veiled-base-4711", "system_prompt": "veiled-system-prompt"},
@@ -52,8 +55,11 @@ def open_blind_test(workspace: Workspace, *, prompts: int = 12, raters: int = 2,
     ]
     titles = ("veiled-contestant-one", "veiled-contestant-two")
     asked = [
-        blind_tests.PromptSpec(
-            [{"role": "user", "content": f"Question {n}: which tree is meant?"}],
+        asking.PromptSpec(
+            [
+                {"role": "user", "content": f"Question {n}{f'.{k}' * (turns > 1)}: which tree is meant?"}
+                for k in range(turns)
+            ],
             "veiled-topic",
             f"veiled-reference {n}",
         )
@@ -62,13 +68,13 @@ def open_blind_test(workspace: Workspace, *, prompts: int = 12, raters: int = 2,
     test_id = blind_tests.create_test(
         place,
         "veiled-test-title",
-        [blind_tests.ContestantSpec(title, spec) for title, spec in zip(titles, specs, strict=True)],
+        [asking.ContestantSpec(title, spec) for title, spec in zip(titles, specs, strict=True)],
         asked,
-        blind_tests.TestSettings(
+        asking.TestSettings(
             {"max_new_tokens": 64, "temperature": 0.0},
             votes_per_prompt=raters,
             instructions="Which answer would you send?",
-            **settings,
+            **{"conversations": turns > 1, **settings},
         ),
         prompts * raters,
     )
@@ -76,10 +82,12 @@ def open_blind_test(workspace: Workspace, *, prompts: int = 12, raters: int = 2,
     among = blind_tests.list_contestants(place, test_id)
     for n, prompt in enumerate(blind_tests.list_prompts(place, test_id)):
         for m, contestant in enumerate(among):
-            text = " ".join(_WORDS[(5 * n + 3 * m + k) % len(_WORDS)] for k in range(8))
-            blind_tests.save_answer(
-                place, prompt.id, contestant.id, text, tokens=8, seconds=1.0 + m, flags=["veiled-flag"]
-            )
+            texts = [
+                " ".join(_WORDS[(5 * n + 3 * m + 7 * j + k) % len(_WORDS)] for k in range(8)) for j in range(turns)
+            ]
+            parts = [{"text": text, "tokens": 8, "cut": False} for text in texts] if turns > 1 else None
+            made: dict[str, Any] = {"tokens": 8 * turns, "seconds": 1.0 + m, "flags": ["veiled-flag"], "turns": parts}
+            blind_tests.save_answer(place, prompt.id, contestant.id, "\n\n".join(texts), **made)
     blind_tests.mark_ready(place, test_id)
     blind_tests.open_test(place, test_id)
     keys = [link.token for link in links.create_raters(place, test_id, [f"veiled-rater-{n}" for n in range(raters)])]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.config import build_config
 from ftlab.core.files import append_jsonl, write_json, write_jsonl, write_text
+from ftlab.core.jobs import write_status
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.training.status import RunStatus, write_status
+from ftlab.evaluation.forgetting import General, forgetting_of
+from ftlab.training.status import RunStatus
 
 SIDES = ("base", "prompted", "adapted")
 CREATED = 1795252159.0
@@ -80,7 +83,7 @@ def three_sides(**values: Any) -> dict[str, Any]:
     ]
     side = {"rows": 20, "tokens": 300, "truncated_answers": 0, "general_rows": 50, "exact_match": 0.1, "perplexity": 50}
     side |= {"general_accuracy": 0.9, "bleu": 4.0}
-    text = "The adapted model is better: exact match 80% against 10% (p < .001, 20 rows), but it forgot."
+    text = "The adapted model is better: exact match 80% against 10% (p < .001, 20 rows); what the base knew: lost."
     verdict = {"text": text, "better": True, "p": 0.0001, "measure": "exact_match", "forgot": True}
     verdict["why"] = "Exact match decides, because answers here are right or wrong."
     against = verdict | {"text": "The adapted model is better than the prompted base: exact match 80% against 30%."}
@@ -160,3 +163,19 @@ def evaluated_run(workspace: Workspace, label: str = "toy", **comparison: Any) -
     write_jsonl(run.predictions_file, twenty_rows())
     write_json(run.comparison_file, three_sides(run=run.id, **comparison))
     return run
+
+
+def score_forgetting(
+    known: Mapping[str, Sequence[bool]] | None,
+    losses: Mapping[str, Sequence[float]] | None = None,
+    sizes: Sequence[int] | None = None,
+    *,
+    limit: float = 0.05,
+) -> Any:
+    """`forgetting_of` questions of one kind, and of texts of one kind."""
+    every = []
+    if known:
+        every.append(General("general_accuracy", "general questions", known))
+    if losses and sizes:
+        every.append(General("general_bits_per_byte", "general text", losses=losses, sizes=sizes))
+    return forgetting_of(every, limit=limit)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from scipy.optimize import brentq
 
 from ftlab.arena.ballots import Ballot, in_order
 from ftlab.arena.evidence import at_large, decide
+from ftlab.arena.power import Chances, outcome_of_prompt
 
 TITLES = {"first": "First", "second": "Second"}
 
@@ -55,9 +58,62 @@ def simulate(population: Population, rng: random.Random) -> list[Ballot]:
     return in_order(ballots)
 
 
-def error_rates(population: Population, tests: int, *, planned: int | None, seed: int = 0) -> dict[str, float]:
-    """The share of `tests` simulated tests that end in each verdict: better, worse, undecided; by evidence alone; and
-    that say better or worse without "for these raters".
+def simulate_with_careless(
+    population: Population, careless: int, rng: random.Random
+) -> tuple[list[Ballot], list[Ballot], dict[str, str]]:
+    """The ballots of a test in which the last raters are `careless`, the votes on control items, and who is right in
+    attention items. A careless rater presses left in 7 of 10 votes, else anything. The others see 19 of 20 attention
+    items; on repeated ones, they vote anew."""
+    rates = [_rate_of_prompt(population, rng) for _ in range(population.prompts)]
+    ballots, items = [], []
+    for rater in range(population.votes_per_prompt):
+        name, lazy = f"Rater {rater + 1}", rater >= population.votes_per_prompt - careless
+        mine = replace(population, left=0.7) if lazy else population
+        sees = 0.5 if lazy else 0.95
+
+        def ballot(
+            prompt: int,
+            swap: bool,
+            at: float,
+            control: str | None = None,
+            name: str = name,
+            mine: Population = mine,
+            lazy: bool = lazy,
+            rater: int = rater,
+        ) -> Ballot:
+            left, right = ("first", "second") if (prompt + rater) % 2 != swap else ("second", "first")
+            choice = _choice(mine, 0.5 if lazy else rates[prompt], left, rng)
+            return Ballot(str(prompt), name, left, right, choice, at, prompt, control=control)
+
+        for place, prompt in enumerate(rng.sample(range(population.prompts), population.prompts)):
+            ballots.append(ballot(prompt, False, place + rng.random()))
+            if prompt % 5 == 0:
+                items.append(ballot(prompt, True, place + 8.0, "repeat"))
+        for item in range(5):
+            left, right = rng.choice([("first", "second"), ("second", "first")])
+            choice = "left" if (left == "first") == (rng.random() < sees) else "right"
+            items.append(Ballot(f"set aside {item}", name, left, right, choice, 0.0, control="attention"))
+    return in_order(ballots), items, {f"set aside {item}": "first" for item in range(5)}
+
+
+def worse_by(margin: float, population: Population) -> Population:
+    """`population` with the rate at which the second wins 50% minus `margin` of the prompts that choose a side: the
+    majority of several votes lies farther from 50% than the votes."""
+
+    def of_prompts(rate: float) -> float:
+        each = population.votes_per_prompt
+        chances = Chances(rate, population.ties, each, population.agreement if each > 1 else 0.0)
+        more, less = outcome_of_prompt(chances)
+        return more / (more + less) - 0.5 - margin
+
+    return replace(population, rate=1 - brentq(of_prompts, 0.5, 1.0))
+
+
+def error_rates(
+    population: Population, tests: int, *, planned: int | None, seed: int = 0, margin: float = 0.0
+) -> dict[str, float]:
+    """The share of `tests` simulated tests that end in each verdict: better (with a margin: no worse), worse,
+    undecided; by evidence alone; and that say better or worse without "for these raters".
 
     Every test is judged as somebody would who looks after every vote and stops at the first verdict: the decision
     holds what the evidence said on the way, and the sign test at the planned number.
@@ -66,7 +122,7 @@ def error_rates(population: Population, tests: int, *, planned: int | None, seed
     times = {"better": 0, "worse": 0, "undecided": 0, "by_evidence": 0, "general_better": 0, "general_worse": 0}
     for _ in range(tests):
         ballots = simulate(population, rng)
-        decision = decide(ballots, *TITLES, planned=planned, wanted=population.votes_per_prompt)
+        decision = decide(ballots, *TITLES, planned=planned, wanted=population.votes_per_prompt, margin=margin)
         times[{"second": "better", "first": "worse", None: "undecided"}[decision.winner]] += 1
         times["by_evidence"] += decision.by == "evidence"
         large = at_large(ballots, *TITLES, planned=planned)

@@ -7,7 +7,7 @@ blind.py: a blind test; display.py: how results appear in Jupyter. The names for
 from __future__ import annotations
 
 from ftlab.api.blind import BlindTest, blind_test
-from ftlab.api.display import BlindVerdict, Compared, Comparison, suit_jupyter
+from ftlab.api.display import BlindVerdict, Compared, Comparison, expect, suit_jupyter
 from ftlab.api.run import Run, compare_metrics, raise_failure, same_data, same_versions
 from ftlab.api.series import blind_verdict, compare, rater_links, resume_interrupted, trained, workspace_folder
 from ftlab.api.verbs import (

@@ -51,9 +51,11 @@ class BlindTest:
         from ftlab.arena.blind_tests import get_test, list_prompts
         from ftlab.arena.power import plan_in_words
 
-        per_prompt = get_test(self._store, self.id).settings["votes_per_prompt"]
-        prompts = len(list_prompts(self._store, self.id))
-        return plan_in_words(self.progress["planned"], prompts, per_prompt)
+        settings = get_test(self._store, self.id).settings
+        prompts = len(list_prompts(self._store, self.id)) - settings.get("attention", 0)
+        return plan_in_words(
+            self.progress["planned"], prompts, settings["votes_per_prompt"], margin=settings.get("margin", 0.0)
+        )
 
     @property
     def progress(self) -> ProgressJson:
@@ -127,8 +129,9 @@ class BlindTest:
         return Votes(str(folder / file), stage, rows.pairs, rows.pair_origins, rows.text())
 
     def __repr__(self) -> str:
-        now = self.progress
-        return f"<BlindTest {self.id}: {now['votes']} of {now['planned']} votes>"
+        from ftlab.arena.blind_tests import votes_in_words
+
+        return f"<BlindTest {self.id}: {votes_in_words(self.progress)}>"
 
 
 def blind_test(
@@ -137,7 +140,9 @@ def blind_test(
     prompts: int | float | None = None,
     source: str | None = None,
     votes_per_prompt: int = 2,
+    no_worse_by: float = 0.0,
     max_new_tokens: int = 256,
+    conversations: bool = False,
     workspace: Folder = None,
 ) -> BlindTest:
     """A new blind test of `contestants`: by title, runs and bases (by name), the one to compare with first.
@@ -145,7 +150,9 @@ def blind_test(
     It asks at most `prompts` (a share of them, where that is a float; None: all) of the held-out prompts of `source`
     (a sample, a file, `run:<id>`; None: the first run of the contestants); those that a contestant was trained on, or
     nearly, are left out and counted in `left_out`. Each is to get `votes_per_prompt` votes, decided before anybody has
-    voted. Raises InputError for what cannot be tested.
+    voted. `no_worse_by` tests whether the second is no worse than the first, within this many points of the win
+    rate (1 to 40), instead of better. With `conversations`, every contestant answers each turn of the user in a row
+    itself, and raters vote on whole conversations. Raises InputError for what cannot be tested.
     """
     from ftlab.arena import answers, asking, blind_tests, prompt_sources
 
@@ -160,12 +167,15 @@ def blind_test(
     ]
     if source is None and run is None:
         raise InputError("There is no source of prompts", try_="name a source, or a run among the contestants")
-    every = prompt_sources.held_out(source or f"{prompt_sources.RUN_PREFIX}{run.id if run else ''}", opened)
+    place = source or f"{prompt_sources.RUN_PREFIX}{run.id if run else ''}"
+    every = prompt_sources.held_out(place, opened, conversations=conversations)
     fresh, left_out = prompt_sources.fresh(every, [contestant.spec for contestant in among], opened)
     most = round(prompts * len(fresh)) if isinstance(prompts, float) else prompts
     chosen = prompt_sources.sample(fresh, most)
     generation = answers.check_generation({"max_new_tokens": max_new_tokens})
-    how = asking.TestSettings(generation, votes_per_prompt=votes_per_prompt)
+    how = asking.TestSettings(
+        generation, votes_per_prompt=votes_per_prompt, margin=no_worse_by, conversations=conversations
+    )
     store, title = open_store(opened), " against ".join(contestants)
     test = blind_tests.create_test(store, title, among, chosen, how, len(chosen) * votes_per_prompt)
     return BlindTest(store, test, left_out)

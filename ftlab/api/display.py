@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from ftlab.arena.results import TallyJson
 from ftlab.core.comparison import ComparisonJson
-from ftlab.core.quiet import quieten
+from ftlab.core.processes import quieten
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import BeforeAfterJson, StrengthsJson
 from ftlab.errors import FtlabError, InputError
@@ -183,6 +185,35 @@ class Page:
 
     def _repr_html_(self) -> str:
         return self.html
+
+
+@dataclasses.dataclass(frozen=True)
+class Expectation:
+    """Whether `shows` holds, as one line; if it does not, with what that means and what to try (`otherwise`)."""
+
+    holds: bool
+    shows: str
+    otherwise: str
+
+    def _repr_html_(self) -> str:
+        head, _, text = repr(self).partition(": ")
+        color = "#2e8b57" if self.holds else "#c77700"  # readable on light and dark pages
+        return Markup('<div style="margin:.3rem 0"><b style="color:{}">{}:</b> {}</div>').format(color, head, text)
+
+    def __repr__(self) -> str:
+        return f"As expected: {self.shows}" if self.holds else f"Expected, but not here: {self.shows} {self.otherwise}"
+
+
+def expect(holds: object, shows: str, *, otherwise: str) -> None:
+    """Display in one line whether an expectation `holds` (a truth value): `shows` is the sentence that is true if it
+    does; `otherwise` says what it means if not, and what to try. Unlike `assert`, it does not stop the notebook."""
+    expectation = Expectation(bool(holds), shows, otherwise)
+    if in_jupyter() is None:
+        print(expectation)
+        return
+    from IPython.display import display
+
+    display(expectation)
 
 
 def in_jupyter() -> Any | None:

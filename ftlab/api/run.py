@@ -21,8 +21,6 @@ from ftlab.report import notebook as reproduce
 if TYPE_CHECKING:
     import pandas
 
-    from ftlab.evaluation.embeddings import EmbeddingPlan, Embeddings
-    from ftlab.evaluation.outside import Outside, Plan
     from ftlab.export.export import Exported
     from ftlab.export.push import Upload
     from ftlab.training.status import RunStatus
@@ -101,7 +99,7 @@ class Run:
 
     def resume(self) -> Run:
         """Continue from the last checkpoint after a stop or a failure. Raises InputError when the run is complete."""
-        from ftlab.evaluation.duet import release_for
+        from ftlab.evaluation.loaded import release_for
         from ftlab.training import supervisor
 
         supervisor.resume(self._run, self._workspace)
@@ -125,9 +123,10 @@ class Run:
         **settings: Any,
     ) -> Comparison | dict[str, Any]:
         """Like `ftlab.evaluate` for this run, compared with `others`."""
-        from ftlab.evaluation.compare import evaluate_whole
+        from ftlab.evaluation.compare import evaluate_whole, material_against, plans_to_send
         from ftlab.evaluation.embeddings import read_embeddings
         from ftlab.evaluation.outside import read_against
+        from ftlab.evaluation.request import Request
         from ftlab.training.supervisor import evaluating_here
 
         own = settings.get("own_metrics")
@@ -135,30 +134,29 @@ class Run:
         root = self._workspace.root
         beside = [run if isinstance(run, Run) else Run.find(run, root) for run in others]
         judge = Run.find(reward_model, root) if isinstance(reward_model, str) else reward_model
-        first, *further = [RunDirectory(run.directory) for run in (self, *beside)]
         named = [against] if isinstance(against, str) else list(against)
-        opponents = [read_against(each, price_in=price_in, price_out=price_out) for each in named]
-        index = None if embeddings is None else read_embeddings(embeddings, price_in)
-        if opponents or index:
-            asked = {"suite": data, "max_rows": max_rows, "settings": settings}
-            _check_sent(opponents, index, [first, *further], send=send, **asked)
-        with evaluating_here(first):
-            results = evaluate_whole(
-                first,
-                max_rows=max_rows,
-                reward_model=RunDirectory(judge.directory) if judge is not None else None,
-                others=further,
-                suite=data,
-                settings=settings,
-                strength=strength,
-                against=opponents,
-                embeddings=index,
-                price_per_hour=price_per_hour,
-            )
+        request = Request(
+            others=[RunDirectory(run.directory) for run in beside],
+            suite=data,
+            max_rows=max_rows,
+            settings=settings,
+            strength=strength,
+            against=[read_against(each, price_in=price_in, price_out=price_out) for each in named],
+            embeddings=None if embeddings is None else read_embeddings(embeddings, price_in),
+            price_per_hour=price_per_hour,
+            reward_model=RunDirectory(judge.directory) if judge is not None else None,
+        )
+        if request.sends or request.against:
+            plans = plans_to_send(self._run, request, material_against(self._run, request))
+            if not send and any(planned.open for planned in plans):
+                lines = [line for planned in plans for line in planned.lines()]
+                raise InputError(f"Nothing was sent yet. {' '.join(lines)}", try_="add send=True if you agree")
+        with evaluating_here(self._run):
+            results = evaluate_whole(self._run, request)
         if "comparison" not in results:
             return dict(results)
         whole = results.pop("comparison") | results
-        return Comparison(whole, None if whole["question"]["name"] else first)
+        return Comparison(whole, None if whole["question"]["name"] else self._run)
 
     def chat(self, message: str, **settings: Any) -> Answers:
         """The answers of both models to one message; `settings` are those of `ftlab.evaluation.duet.Duet.stream`."""
@@ -304,27 +302,6 @@ class Run:
         from ftlab.ui.notebook import run_html
 
         return run_html(self._run)
-
-
-def _check_sent(
-    opponents: Sequence[Outside],
-    embeddings: Embeddings | None,
-    runs: Sequence[RunDirectory],
-    *,
-    send: bool,
-    **asked: Any,
-) -> None:
-    """Raise InputError with the plan where `opponents`, or the model of `embeddings`, would be asked, unless `send`."""
-    from ftlab.evaluation.compare import embedding_plan, material_against
-    from ftlab.evaluation.outside import plan
-
-    material = material_against(runs, **asked)
-    plans: list[Plan | EmbeddingPlan] = [plan(runs[0], side, material) for side in opponents if side.url]
-    if embeddings:
-        plans.append(embedding_plan(runs, embeddings, **asked))
-    if not send and any(planned.open for planned in plans):
-        lines = [line for planned in plans for line in planned.lines()]
-        raise InputError(f"Nothing was sent yet. {' '.join(lines)}", try_="add send=True if you agree")
 
 
 def raise_failure(status: RunStatus) -> None:

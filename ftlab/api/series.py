@@ -26,12 +26,20 @@ NEW = "new"
 def workspace_folder(folder: str | os.PathLike[str] = "workspace", *, drive: bool = True) -> Path:
     """The workspace of a notebook: on Google Drive in Colab, where it outlives the session; else `folder`.
 
-    Colab asks for access to Drive. `drive=False` uses the disk of the Colab machine, which is lost with it.
+    Colab asks for access to Drive. `drive=False` uses the disk of the Colab machine, which is lost with it. Raises
+    FtlabError if access to Drive is declined.
     """
     if drive and "google.colab" in sys.modules:
         from google.colab import drive as google_drive  # exists only in Colab
 
-        google_drive.mount(_DRIVE)
+        try:
+            google_drive.mount(_DRIVE)
+        except Exception as error:  # Colab has types of its own for access that was declined
+            raise FtlabError(
+                "Google Drive was not mounted",
+                why=str(error),
+                try_="run the cell again and allow access, or set drive = False: runs are then lost with the session",
+            ) from error
         place = Path(_DRIVE) / "MyDrive" / "ftlab" / Path(folder).name
     else:
         place = Path(folder).expanduser().absolute()
@@ -118,15 +126,14 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
 
 def blind_verdict(test_id: str, workspace: Folder = None) -> BlindVerdict:
     """The verdict of a blind test. Raises FtlabError while the tally is hidden."""
-    from ftlab.arena.blind_tests import progress
+    from ftlab.arena.blind_tests import progress, votes_in_words
     from ftlab.arena.store import open_store
     from ftlab.arena.tally import evaluate, revealed_now
 
     store = open_store(Workspace.open(workspace))
     if revealed_now(store, test_id) is None:
-        now = progress(store, test_id)
         raise FtlabError(
-            f"The tally is hidden: {now['votes']} of {now['planned']} planned votes cast",
+            f"The tally is hidden: {votes_in_words(progress(store, test_id))} cast",
             try_="wait for the planned number, or close the test",
         )
     return BlindVerdict(evaluate(store, test_id))

@@ -17,7 +17,7 @@ from ftlab.evaluation.metrics.own import name_files_of
 if TYPE_CHECKING:
     from ftlab.data.checks import Report
     from ftlab.data.inspection import Inspection
-    from ftlab.data.versions import Version
+    from ftlab.data.version_store import Version
     from ftlab.synthesis.make import Made
     from ftlab.synthesis.plan import Plan
     from ftlab.training.preflight.finding import Preflight
@@ -118,7 +118,8 @@ def fix(
     data = build_config({"data": {"source": str(source), **settings}}).data
     with taken(data, opened) as first:
         base, max_length = _latest(base, max_length, workspace)
-        report = check(first.source, base=base, max_length=max_length, workspace=workspace, **settings)
+        # Of the source: a version does not hold what only the file shows, such as a key that stands twice in a row.
+        report = check(source, base=base, max_length=max_length, workspace=workspace, **settings)
         findings = [
             finding for finding in report.findings if finding.kind not in skip and is_mended(finding, only, remedies)
         ]
@@ -184,7 +185,7 @@ def accept(source: str, *, why: str = "", workspace: str | os.PathLike[str] | No
     """Accept the rows of a version that a model wrote and nobody has read; the report and the model card say so. Raises
     InputError if there are none."""
     from ftlab.data.curation import accept_unread
-    from ftlab.data.versions import find
+    from ftlab.data.version_store import find
 
     opened = Workspace.open(workspace)
     return accept_unread(find(source, opened), opened, why=why)
@@ -250,7 +251,7 @@ def train(
     when a setting or the data cannot be used.
     """
     from ftlab.config.presets import with_preset
-    from ftlab.evaluation.duet import release_for
+    from ftlab.evaluation.loaded import release_for
     from ftlab.models.load import shape_of
     from ftlab.training import supervisor
 

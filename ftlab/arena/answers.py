@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +26,24 @@ from ftlab.arena.blind_tests import (
     save_answer,
     start_generating,
 )
+from ftlab.arena.conversations import BETWEEN, dialogue, parts_of
 from ftlab.arena.store import Store, note
 from ftlab.core import jobs
 from ftlab.core.endpoint import CONTESTANT
-from ftlab.core.files import DamagedFile, locked
-from ftlab.core.jobs import Job
-from ftlab.core.processes import give_way, hold_own, let_go
-from ftlab.core.quiet import quieten
+from ftlab.core.files import locked
+from ftlab.core.jobs import Job, Status, Stopped
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
+from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import spoken, uses_tools
 from ftlab.data.tool_templates import text_of_reply
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.batches import Stopped, free_memory
+from ftlab.evaluation.batches import free_memory
 
 GENERATION: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "batch_size": 16}
 MOST_TOKENS = 8192
 AT_ONCE = 4  # concurrent requests to an endpoint
+_CONVERSATIONS_AT_ONCE = 4 * AT_ONCE
 
 Progress = Callable[[str, int, int], None]
 ShouldStop = Callable[[], bool]
@@ -91,7 +90,7 @@ def generate(
     start_generating(store, test_id)
     among = {contestant.id: contestant for contestant in list_contestants(store, test_id)}
     prompts = {prompt.id: prompt for prompt in list_prompts(store, test_id)}
-    work = _Work(store, settings, prompts, progress, should_stop)
+    work = _Work(store, settings, prompts, test.settings.get("conversations", False), progress, should_stop)
     missing = missing_answers(store, test_id)
     work.total = len(among) * len(prompts)
     work.done = work.total - len(missing)
@@ -145,10 +144,11 @@ class _Work:
         store: Store,
         settings: dict[str, Any],
         prompts: dict[str, Row[Any]],
+        conversations: bool,
         progress: Progress | None,
         should_stop: ShouldStop | None,
     ):
-        self.store, self.settings, self.prompts = store, settings, prompts
+        self.store, self.settings, self.prompts, self.conversations = store, settings, prompts, conversations
         self._progress, self._should_stop = progress, should_stop
         self.done = self.total = 0
 
@@ -163,10 +163,53 @@ class _Work:
         if self.should_stop():
             raise Stopped
 
-    def save(self, prompt_id: str, contestant: Row[Any], text: str, **answer: Any) -> None:
-        save_answer(self.store, prompt_id, contestant.id, text, **answer)
+    def talks(self, prompt_ids: Sequence[str]) -> list[_Talk]:
+        scripts = self.conversations
+        every = [(prompt_id, self.prompts[prompt_id].messages) for prompt_id in prompt_ids]
+        return [_Talk(name, parts_of(turns) if scripts else [turns], scripts) for name, turns in every]
+
+    def save(self, talk: _Talk, contestant: Row[Any]) -> None:
+        save_answer(self.store, talk.prompt_id, contestant.id, **talk.whole())
         self.done += 1
         self.tell(f"answers of {contestant.title}")
+
+
+@dataclass
+class _Talk:
+    """A prompt and what a contestant has answered: once, or each turn of a script, with its own answers before it."""
+
+    prompt_id: str
+    parts: list[list[Message]]
+    is_conversation: bool
+    made: list[dict[str, Any]] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        return len(self.made) < len(self.parts)
+
+    @property
+    def messages(self) -> list[Message]:
+        """What the next answer is to."""
+        return dialogue(self.parts, [answer["text"] for answer in self.made])
+
+    def add(self, text: str, *, tokens: int | None, seconds: float, cut: bool = False, flag: str = "") -> None:
+        self.made.append({"text": text, "tokens": tokens, "seconds": seconds, "cut": cut})
+        if flag:
+            self.flags.append(f"Answer {len(self.made)}: {flag}" if self.is_conversation else flag)
+
+    def whole(self) -> dict[str, Any]:
+        """The arguments of `save_answer`."""
+        tokens = [answer["tokens"] for answer in self.made]
+        turns = [{name: answer[name] for name in ("text", "tokens", "cut")} for answer in self.made]
+        return {
+            "text": BETWEEN.join(answer["text"] for answer in self.made),
+            "tokens": None if None in tokens else sum(tokens),
+            "cut": any(answer["cut"] for answer in self.made),
+            "seconds": round(sum(answer["seconds"] for answer in self.made), 4),
+            "flags": self.flags,
+            "turns": turns if self.is_conversation else None,
+        }
 
 
 def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Sequence[str]) -> None:
@@ -174,97 +217,112 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
     from ftlab.evaluation.generate import generate_answers
 
     room, rows = work.settings["max_new_tokens"], work.settings["batch_size"]
-    encodings = {
-        prompt_id: encoded(writer, contestant.spec, work.prompts[prompt_id].messages, room) for prompt_id in prompt_ids
-    }
+
+    def encode(talk: _Talk) -> tuple[list[int], str]:
+        return encoded(writer, contestant.spec, talk.messages, room)
+
     # The longest first, as within a batch: memory runs out at once or not at all.
-    waiting = sorted(prompt_ids, key=lambda prompt_id: -len(encodings[prompt_id][0]))
+    every = [(talk, encode(talk)) for talk in work.talks(prompt_ids)]
+    waiting = sorted(every, key=lambda item: (-len(item[0].parts), -len(item[1][0])))
     work.tell(f"answers of {contestant.title}")
     while waiting:
-        work.check()
         batch, waiting = waiting[:rows], waiting[rows:]
-        began = time.monotonic()
-        made = generate_answers(
-            writer.model,
-            writer.tokenizer,
-            [encodings[prompt_id][0] for prompt_id in batch],
-            max_new_tokens=room,
-            stop_ids=stop_token_ids(writer.tokenizer, writer.model.generation_config),
-            batch_rows=rows,
-            context=writer.context,
-            should_stop=work.should_stop,
-        )
-        rows = made.halved_to or rows
-        seconds = round((time.monotonic() - began) / len(batch), 4)
-        for prompt_id, answer in zip(batch, made.answers, strict=True):
-            flags = [encodings[prompt_id][1]] if encodings[prompt_id][1] else []
-            calls = uses_tools(work.prompts[prompt_id].messages)
-            work.save(
-                prompt_id,
-                contestant,
-                # Raters judge what a person would read, without thoughts, whose length would reveal the sides.
-                spoken(read_calls(answer.text, writer.tokenizer) if calls else answer.text),
-                tokens=answer.tokens,
-                cut=answer.cut,
-                seconds=seconds,
-                flags=flags,
+        while batch:  # once, or turn by turn
+            work.check()
+            began = time.monotonic()
+            made = generate_answers(
+                writer.model,
+                writer.tokenizer,
+                [ids for _, (ids, _) in batch],
+                max_new_tokens=room,
+                stop_ids=stop_token_ids(writer.tokenizer, writer.model.generation_config),
+                batch_rows=rows,
+                context=writer.context,
+                should_stop=work.should_stop,
             )
+            rows = made.halved_to or rows
+            seconds = round((time.monotonic() - began) / len(batch), 4)
+            for (talk, (_, remark)), answer in zip(batch, made.answers, strict=True):
+                calls = uses_tools(work.prompts[talk.prompt_id].messages)
+                # Raters judge what a person would read, without thoughts, whose length would reveal the sides.
+                text = spoken(read_calls(answer.text, writer.tokenizer) if calls else answer.text)
+                talk.add(text, tokens=answer.tokens, seconds=seconds, cut=answer.cut, flag=remark)
+                if not talk.is_open:
+                    work.save(talk, contestant)
+            batch = [(talk, encode(talk)) for talk, _ in batch if talk.is_open]
 
 
 def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings that the endpoint accepts, and the number of answers reused from evaluations. Prompts
-    already asked there word for word are not sent again."""
+    """Returns the settings that the endpoint accepts, and the number of answers reused from evaluations. What was
+    asked there before word for word is not sent again."""
     from ftlab.core.endpoint import CONTESTANT, Asker, Endpoint
     from ftlab.evaluation.outside import kept_replies
 
     spec, limit = contestant.spec, work.settings["max_new_tokens"]
-    messages = {prompt_id: asked(spec, work.prompts[prompt_id].messages) for prompt_id in prompt_ids}
-    kept = kept_replies(work.store.workspace, spec["url"], spec["model"], messages, limit)
-    for prompt_id, known in kept.items():
-        work.save(prompt_id, contestant, known.answer.text, tokens=known.answer.tokens, seconds=known.seconds)
-    prompt_ids = [prompt_id for prompt_id in prompt_ids if prompt_id not in kept]
-    if not prompt_ids:
-        return {"kept": len(kept)}
-    endpoint = Endpoint(spec["url"], spec["model"], limit)
-    client = Asker(endpoint, threading.Event(), CONTESTANT, temperature=work.settings["temperature"])
-    requests = [request_of(prompt_id, contestant.spec, work.prompts[prompt_id].messages) for prompt_id in prompt_ids]
-    work.tell(f"answers of {contestant.title}")
-    refused: list[str] = []
+    client: Asker | None = None
+    kept, sent, refused = 0, set(), {}
+
+    def add(talk: _Talk, text: str, **answer: Any) -> None:
+        talk.add(text, **answer)
+        if not talk.is_open:
+            work.save(talk, contestant)
+
+    waiting = work.talks(prompt_ids)
+    # Conversations are stored whole: a few at once, so that little is lost if the work is stopped.
+    at_once = _CONVERSATIONS_AT_ONCE if work.conversations else len(waiting)
     try:
-        for replied in client.ask_all(requests, at_once=AT_ONCE, should_stop=work.should_stop):
-            if replied.reply is None:
-                refused.append(replied.refused)
-                continue
-            work.save(
-                replied.key,
-                contestant,
-                text_of_reply(replied.reply),
-                tokens=replied.reply.completion_tokens,
-                cut=replied.reply.cut,
-                seconds=round(replied.seconds, 3),
-            )
+        while waiting:
+            batch, waiting = waiting[:at_once], waiting[at_once:]
+            while batch:  # once, or turn by turn
+                by_id = {talk.prompt_id: talk for talk in batch}
+                messages = {name: asked(spec, talk.messages) for name, talk in by_id.items()}
+                known = kept_replies(work.store.workspace, spec["url"], spec["model"], messages, limit)
+                requests = [request_of(n, spec, talk.messages) for n, talk in by_id.items() if n not in known]
+                for name, old in known.items():
+                    add(by_id[name], old.answer.text, tokens=old.answer.tokens, seconds=old.seconds)
+                kept += len(known)
+                sent |= {request.key for request in requests}
+                if requests and client is None:
+                    endpoint = Endpoint(spec["url"], spec["model"], limit)
+                    how = {"temperature": work.settings["temperature"]}
+                    client = Asker(endpoint, threading.Event(), CONTESTANT, **how)
+                    work.tell(f"answers of {contestant.title}")
+                if requests and client is not None:
+                    for replied in client.ask_all(requests, at_once=AT_ONCE, should_stop=work.should_stop):
+                        if replied.reply is None:
+                            refused[replied.key] = replied.refused
+                            continue
+                        tokens, cut = replied.reply.completion_tokens, replied.reply.cut
+                        text, seconds = text_of_reply(replied.reply), round(replied.seconds, 3)
+                        add(by_id[replied.key], text, tokens=tokens, cut=cut, seconds=seconds)
+                work.check()
+                batch = [talk for talk in batch if talk.is_open and talk.prompt_id not in refused]
     finally:
-        client.close()
-    work.check()
+        if client is not None:
+            client.close()
     if refused:
-        count = f"{len(refused)} of {len(prompt_ids)} prompts"
         raise FtlabError(
-            f"{contestant.title} did not answer {count}", why=refused[0], try_="leave these prompts out of a new test"
+            f"{contestant.title} did not answer {len(refused)} of {len(sent)} prompts",
+            why=next(iter(refused.values())),
+            try_="leave these prompts out of a new test",
         )
-    return client.settings | ({"kept": len(kept)} if kept else {})
+    return (client.settings if client else {}) | ({"kept": kept} if kept else {})
 
 
-@dataclass
-class Status(jobs.Status):
-    """The progress of the answers."""
-
-    phase: str = "loading the libraries"
+_WORDS = jobs.Words(
+    "the one that generates these answers",
+    ended="The process that generated the answers stopped early",
+    failed="The answers could not be generated",
+    again="generate again: existing answers are kept",
+    idle="No answers are being generated.",
+    asked="Stopping. Finished answers are kept.",
+)
 
 
 def _job(workspace: Workspace, test_id: str) -> Job:
     folder = workspace.answers_folder(test_id)
     files = (folder / "status.json", folder / WORK_LOCK, folder / "answers.log")
-    return Job(*files, (test_id, workspace.root), folder / "stop")
+    return Job(*files, (test_id, workspace.root), folder / "stop", _WORDS)
 
 
 def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> None:
@@ -277,7 +335,7 @@ def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> Non
         before = status(workspace, test_id)
         if before is not None and before.is_active:
             return
-        jobs.begin(job, Status(created=time.time()))
+        jobs.begin(job, Status(phase="loading the libraries", created=time.time()))
         command = [sys.executable, "-m", "ftlab.arena.answers"]
         command += [*(["--open"] if then_open else []), "--", test_id, str(workspace.root)]
         keys = [DATABASE_VARIABLE, CONTESTANT.key_variable]
@@ -286,8 +344,7 @@ def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> Non
 
 def status(workspace: Workspace, test_id: str) -> Status | None:
     """The status, corrected if the process is gone. None if it was never started."""
-    ended = "The process that generated the answers stopped early"
-    return jobs.followed(_job(workspace, test_id), Status, ended, "generate again: existing answers are kept")
+    return jobs.followed(_job(workspace, test_id), Status)
 
 
 def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
@@ -299,16 +356,7 @@ def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
 
 def stop(workspace: Workspace, test_id: str) -> jobs.StopResult:
     """Ask the process to stop; on the second call, kill it."""
-    current = status(workspace, test_id)
-    outcome = "idle" if current is None else jobs.stop(_job(workspace, test_id), current)
-    messages: dict[jobs.StopOutcome, str] = {
-        "idle": "No answers are being generated.",
-        "asked": "Stopping. Finished answers are kept.",
-        "killed": "Stopped at once.",
-        "ended": "It has already ended.",
-        "unproven": "Not killed: no process here can be identified as the one that generates these answers.",
-    }
-    return jobs.StopResult(outcome, messages[outcome])
+    return jobs.stop(_job(workspace, test_id), status(workspace, test_id))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -318,35 +366,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--open", action="store_true", help="then open the test, unless an answer may reveal its side")
     args = parser.parse_args(arguments)
-    quieten()
     workspace = Workspace.open(args.workspace)
     job = _job(workspace, args.test)
-    hold_own(job.lock)
-    give_way()
-    current = Status(created=time.time())
-    with contextlib.suppress(FileNotFoundError, DamagedFile):
-        current = jobs.read_status(job.status_file, Status)
-    current.sign()
 
-    def keep(**values: Any) -> None:
-        for name, value in values.items():
-            setattr(current, name, value)
-        jobs.write_status(job.status_file, current)
-
-    keep()
-    try:
-        done = _work(workspace, args.test, lambda: job.is_asked_to_stop, keep)
-        if done and args.open:
+    def work(writer: jobs.Writer[Status]) -> None:
+        _work(workspace, args.test, job, writer)
+        if args.open:
             open_unless_flagged(workspace, args.test)
-        keep(state="done" if done else "stopped", finished=time.time())
-        return 0
-    except BaseException as error:
-        traceback.print_exc()
-        told = jobs.as_told(error, job, "The answers could not be generated", "generate again")
-        keep(state="failed", finished=time.time(), error=told.as_dict())
-        return 1
-    finally:
-        let_go()
+
+    return jobs.run(job, lambda: jobs.Writer(job.status_file, Status), work)
 
 
 def open_unless_flagged(workspace: Workspace, test_id: str) -> bool:
@@ -361,29 +389,24 @@ def open_unless_flagged(workspace: Workspace, test_id: str) -> bool:
     return True
 
 
-def _work(workspace: Workspace, test_id: str, should_stop: Callable[[], bool], keep: Any) -> bool:
-    """Whether all answers were generated."""
+def _work(workspace: Workspace, test_id: str, job: Job, writer: jobs.Writer[Status]) -> None:
+    """Generate all answers. Raises Stopped."""
     from ftlab.arena.store import open_store
     from ftlab.models.bases.get import telling
 
-    last = [""]
+    def asked_to_stop() -> bool:
+        return job.is_asked_to_stop
 
-    def tell(phase: str, done: int, total: int) -> None:
-        # The database stores their number.
-        if phase != last[0]:
-            last[0] = phase
-            keep(phase=phase)
+    def tell(phase: str, done: int = 0, total: int = 0) -> None:
+        writer.tell(phase, 0, 0)  # the database stores their number
 
-    keep(state="running", started=time.time())
-    waiting = "waiting for a run that uses the device"
-    with jobs.turn(workspace.device_lock, should_stop, lambda: tell(waiting, 0, 0)) as mine:
-        if not mine:
-            return False
-        try:
-            with telling(tell), jobs.ended_by(should_stop, Stopped):
-                return generate(open_store(workspace), test_id, progress=tell, should_stop=should_stop)
-        except Stopped:
-            return False
+    with (
+        jobs.turn(workspace.device_lock, asked_to_stop, tell),
+        telling(tell),
+        jobs.ended_by(asked_to_stop, Stopped),
+    ):
+        if not generate(open_store(workspace), test_id, progress=tell, should_stop=asked_to_stop):
+            raise Stopped
 
 
 if __name__ == "__main__":

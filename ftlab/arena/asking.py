@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ftlab.arena.conversations import is_script, script_of
 from ftlab.config import ModelConfig, load_config
 from ftlab.core.endpoint import Request
 from ftlab.core.run_directory import RunDirectory
@@ -20,7 +21,6 @@ from ftlab.errors import FtlabError, InputError, shorten
 CHOICES = ("left", "right", "both_good", "both_bad", "skip")
 CRITERIA = ("overall", "correctness", "completeness", "style", "safety")
 KINDS = ("base", "run", "endpoint")
-STATES = ("draft", "generating", "ready", "open", "closed")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class PromptSpec:
 
 
 LONGEST_COMPLETION = 300
+LEAST_MARGIN, LARGEST_MARGIN = 1, 40  # points of the win rate
+FEWEST_ATTENTION, MOST_REPEATS = 2, 0.5
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,11 @@ class TestSettings:
 
     The share `overlap` of the prompts gets votes from `votes_per_prompt` raters each; the others get one vote each.
     `gave_away` is the number of prompts left out before the test opened, see `blind_tests.leave_out`. `completion` is a
-    code, or an https address, that raters see when they are done.
+    code, or an https address, that raters see when they are done. `margin` plans a test of "no worse than" by so many
+    points of the win rate; 0 plans one of "better". Each rater gets `attention` attention items, from as many prompts
+    set aside, and votes again on the share `repeats` of the prompts, see `controls`; they are excluded below the share
+    `min_attention` of correct ones and the share `min_consistency` of equal votes (0: never). `conversations`: the
+    prompts are scripts, whose turns each contestant answers itself.
     """
 
     __test__: ClassVar[bool] = False  # not a pytest test
@@ -64,6 +70,12 @@ class TestSettings:
     live: bool = False
     gave_away: int = 0
     completion: str = ""
+    margin: float = 0.0
+    attention: int = 0
+    repeats: float = 0.0
+    min_attention: float = 0.0
+    min_consistency: float = 0.0
+    conversations: bool = False
 
 
 def check(
@@ -100,6 +112,8 @@ def check(
     for number, prompt in enumerate(prompts, 1):
         if not prompt.messages or prompt.messages[-1].get("role") == "assistant":
             raise InputError(f"Prompt {number} asks nothing: its last message is not the user's")
+    if settings.conversations:
+        _check_scripts(prompts, settings)
     prints = [prompt_fingerprint(prompt.messages) for prompt in prompts]
     if len(set(prints)) < len(prints):
         double = next(number for number, fingerprint in enumerate(prints, 1) if fingerprint in prints[: number - 1])
@@ -120,6 +134,13 @@ def check(
         )
     if not 0 <= settings.overlap <= 1:
         raise InputError("The overlap is a share of the prompts", given=settings.overlap, allowed="0 to 1")
+    if settings.margin and (len(contestants) > 2 or not LEAST_MARGIN <= settings.margin <= LARGEST_MARGIN):
+        raise InputError(
+            "This margin cannot be tested",
+            given=f"{settings.margin:g} points, {len(contestants)} contestants",
+            allowed=f"{LEAST_MARGIN} to {LARGEST_MARGIN} points of the win rate, between two contestants; 0: better",
+        )
+    check_controls(settings, len(contestants), len(prompts))
     if planned_votes < 1:
         raise InputError("The planned number of votes is too small", given=planned_votes, allowed="1 or more")
     possible = capacity(len(contestants), len(prompts), settings)
@@ -132,11 +153,58 @@ def check(
         )
 
 
+def _check_scripts(prompts: Sequence[PromptSpec], settings: TestSettings) -> None:
+    if settings.live:
+        raise InputError("A live test has no conversations: raters write single questions")
+    for number, prompt in enumerate(prompts, 1):
+        if script_of(prompt.messages) != prompt.messages:
+            raise InputError(f"Prompt {number} holds answers: in a conversation, each contestant writes its own")
+    if not any(is_script(prompt.messages) for prompt in prompts):
+        raise InputError(
+            "None of these prompts is a conversation",
+            given=f"{len(prompts)} prompts with one turn of the user each",
+            allowed="rows of messages with several turns of the user",
+            try_="use other data, or create the test without conversations",
+        )
+
+
+def check_controls(settings: TestSettings, contestants: int, prompts: int) -> None:
+    """Raise InputError for control items that a test of so many `contestants` and `prompts` cannot have."""
+    attention, repeats = settings.attention, settings.repeats
+    if settings.live and (attention or repeats):
+        raise InputError("A live test has no attention items and no repeated ones: raters write the prompts")
+    if attention and not FEWEST_ATTENTION <= attention < prompts:
+        raise InputError(
+            "This number of attention items is not possible: each takes a prompt that gets no votes of its own",
+            given=f"{attention}, of {prompts} prompts",
+            allowed=f"0, or {FEWEST_ATTENTION} or more, and fewer than there are prompts",
+        )
+    if not 0 <= repeats <= MOST_REPEATS:
+        raise InputError(
+            "This share of prompts cannot be repeated", given=f"{repeats:g}", allowed=f"0 to {MOST_REPEATS:g}"
+        )
+    for what, least, there_are in (
+        ("attention", settings.min_attention, attention),
+        ("consistency", settings.min_consistency, repeats),
+    ):
+        if not 0 <= least <= 1 or (least and not there_are):
+            raise InputError(
+                f"Raters cannot be excluded by their {what} like this",
+                given=f"{least:g}",
+                allowed="0 to 1, in a test with attention items"
+                if what == "attention"
+                else "0 to 1, in a test with repeated items",
+            )
+    if (settings.min_attention or settings.min_consistency) and contestants > 2:
+        raise InputError("Raters are excluded in tests of two contestants only", given=f"{contestants} contestants")
+
+
 def capacity(contestants: int, prompts: int, settings: TestSettings) -> int | None:
     """The maximum number of votes of a test. None for a live test, which has no limit."""
     if settings.live:
         return None
     pairs = contestants * (contestants - 1) // 2
+    prompts = max(0, prompts - settings.attention)
     shared = round(prompts * settings.overlap)
     return pairs * (shared * settings.votes_per_prompt + prompts - shared)
 

@@ -106,15 +106,12 @@ def _take_in(store: Store, api: HfApi, repository: str, seen: str | None) -> str
     return newest
 
 
-def status(store: Store) -> dict[str, Any] | None:
-    """The last push: {"repository", "at", "error", "saved_at", "note"}. None if there was none."""
-    last = hub_sync.last_push(_status_file(store))
-    if last is None:
-        return None
-    note = None
-    if not os.environ.get(SECRET_VARIABLE):
-        note = f"The raters' links stop working if the disk is lost. Set {SECRET_VARIABLE} to keep them."
-    return vars(last) | {"note": note}
+def links_at_risk(store: Store) -> str:
+    """A warning while the raters' links would not survive a restart of a Space; else empty."""
+    with store.reading() as connection:
+        if os.environ.get(SECRET_VARIABLE) or connection.execute(select(blind_tests.c.id).limit(1)).first() is None:
+            return ""
+    return f"Raters' links stop working when this Space restarts. Set the secret {SECRET_VARIABLE} to keep them."
 
 
 def unsaved(store: Store) -> int:

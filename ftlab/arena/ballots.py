@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SIDES = ("left", "right")
-
 Outcome = Literal["first", "second", "split", "none"]
 
 
@@ -33,6 +31,7 @@ class Ballot:
     comment: str = ""
     seconds: float | None = None
     trial: str = ""
+    control: str | None = None  # see `controls`; None for a vote that counts
 
     @property
     def winner(self) -> str | None:

@@ -13,9 +13,6 @@ from typing import Any, TypedDict, Unpack
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from ftlab.arena.asking import (
-    CHOICES,
-    CRITERIA,
-    STATES,
     ContestantSpec,
     PromptSpec,
     TestSettings,
@@ -23,7 +20,8 @@ from ftlab.arena.asking import (
     check,
     same_question,
 )
-from ftlab.arena.handing_out import make_plan
+from ftlab.arena.conversations import texts_of
+from ftlab.arena.handing_out import left_to_people, make_plan
 from ftlab.arena.registration import plan_hash
 from ftlab.arena.results import FlagJson, ProgressJson
 from ftlab.arena.store import (
@@ -43,45 +41,9 @@ from ftlab.arena.store import (
     trials,
     votes,
 )
+from ftlab.core.words import counted
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.errors import InputError, shorten
-
-__all__ = [
-    "CHOICES",
-    "CRITERIA",
-    "STATES",
-    "ContestantSpec",
-    "PromptSpec",
-    "TestSettings",
-    "add_answer",
-    "add_prompt",
-    "capacity",
-    "change_test",
-    "close_test",
-    "create_test",
-    "delete_test",
-    "find_test",
-    "flags",
-    "get_test",
-    "history",
-    "leave_out",
-    "list_contestants",
-    "list_prompts",
-    "list_tests",
-    "mark_ready",
-    "missing_answers",
-    "must_be_looked_at",
-    "open_early",
-    "open_test",
-    "progress",
-    "reveal",
-    "revealed",
-    "save_answer",
-    "settings_of",
-    "start_generating",
-    "stop_by_evidence",
-    "votes_given",
-]
 
 
 def create_test(
@@ -158,12 +120,14 @@ def start_generating(store: Store, test_id: str) -> None:
 
 
 class AnswerDetails(TypedDict, total=False):
-    """How an answer was generated: its length, whether the limit cut it, its time, and what to review."""
+    """How an answer was generated: its length, whether the limit cut it, its time, what to review, and the answers of a
+    conversation."""
 
     tokens: int | None
     cut: bool
     seconds: float | None
     flags: Sequence[str]
+    turns: Sequence[dict[str, Any]] | None
 
 
 def save_answer(
@@ -192,7 +156,9 @@ def add_answer(
 ) -> str:
     """Add an answer within a transaction. Returns its id."""
     answer_id = new_id()
+    turns = details.get("turns")
     values = {"tokens": None, "cut": False, "seconds": None, **details, "flags": [*details.get("flags", ())]}
+    values["turns"] = [{**turn, "text": storable(turn["text"])} for turn in turns] if turns else None
     connection.execute(
         answers.insert().values(
             id=answer_id, prompt_id=prompt_id, contestant_id=contestant_id, text=storable(text), **values
@@ -228,7 +194,7 @@ def open_test(store: Store, test_id: str) -> None:
             .where(blind_tests.c.id == test_id)
             .values(state="open", opened_at=now(), plan=make_plan(connection, test))
         )
-        note(connection, test_id, "opened", plan=plan_hash(connection, test))
+        note(connection, test_id, "opened", plan=plan_hash(connection, find_test(connection, test_id)))
 
 
 def close_test(store: Store, test_id: str) -> None:
@@ -262,54 +228,6 @@ def stop_by_evidence(store: Store, test_id: str, evidence: float) -> None:
         if test.evidence_at is None and test.state == "open":
             connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(evidence_at=now()))
             note(connection, test_id, "stopped by evidence", evidence=evidence, votes=votes_given(connection, test_id))
-
-
-def change_test(
-    store: Store,
-    test_id: str,
-    *,
-    title: str | None = None,
-    instructions: str | None = None,
-    planned_votes: int | None = None,
-) -> None:
-    """Change the settings of a test: the title at any time, the rest until the first rater starts.
-
-    Changing the planned number after the first vote would allow stopping at a convenient moment.
-    """
-    with store.writing() as connection:
-        test = find_test(connection, test_id, lock=True)
-        values: dict[str, Any] = {}
-        if title is not None:
-            if not title.strip():
-                raise InputError("The test has no title", try_="enter one; raters do not see it")
-            values["title"] = storable(title.strip())
-        if (instructions is not None or planned_votes is not None) and _has_trials(connection, test_id):
-            raise InputError(
-                "Voting has started: the instructions and the planned number of votes can no longer change",
-                try_="create a new test",
-            )
-        if instructions is not None:
-            values["settings"] = test.settings | {"instructions": storable(instructions)}
-        if planned_votes is not None:
-            among = connection.execute(select(func.count()).where(contestants.c.test_id == test_id)).scalar_one()
-            asked = connection.execute(select(func.count()).where(prompts.c.test_id == test_id)).scalar_one()
-            possible = capacity(among, asked, settings_of(test))
-            if planned_votes < 1 or (possible is not None and planned_votes > possible):
-                raise InputError(
-                    "The planned number of votes is out of range",
-                    given=planned_votes,
-                    allowed=f"1 to {possible or 'any number'}",
-                )
-            values["planned_votes"] = planned_votes
-        if values:
-            connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(**values))
-            again = test.state == "open" and values.keys() - {"title"}
-            plan = {"plan": plan_hash(connection, find_test(connection, test_id))} if again else {}
-            note(connection, test_id, "changed", what=sorted(values), **plan)
-
-
-def _has_trials(connection: Connection, test_id: str) -> bool:
-    return connection.execute(select(trials.c.id).where(trials.c.test_id == test_id).limit(1)).first() is not None
 
 
 def delete_test(store: Store, test_id: str) -> None:
@@ -452,12 +370,44 @@ def reveal(connection: Connection, test: Row[Any]) -> str | None:
     return "closed" if test.state == "closed" else None
 
 
+def votes_of_people(known: ProgressJson) -> tuple[int, int]:
+    """(cast, planned): the votes of people. Ties that came by themselves are no votes."""
+    planned = known["planned"] if known["asked"] is None else known["asked"]
+    return known["votes"] - known["automatic"], planned or 0
+
+
+def votes_in_words(known: ProgressJson) -> str:
+    """How many of the planned votes people have given: 5 of 24 planned votes."""
+    cast, planned = votes_of_people(known)
+    return f"{cast:,} of {planned:,} planned votes"
+
+
+def identical_in_test(store: Store, test_id: str) -> int:
+    """The comparisons of an open test that no rater sees, as both answers read the same."""
+    with store.reading() as connection:
+        return left_to_people(connection, find_test(connection, test_id))[0]
+
+
+def identical_in_words(known: ProgressJson) -> str:
+    """What raters are not asked about, in a sentence; empty if every two answers differ."""
+    if not (number := known["identical"]):
+        return ""
+    pairs = "1 pair of answers is" if number == 1 else f"{number:,} pairs of answers are"
+    return f"{pairs} the same: a tie, which no rater sees."
+
+
 def votes_given(connection: Connection, test_id: str) -> int:
-    """The number of votes toward the planned number: includes automatic ties, excludes skips and voided votes."""
+    """The number of votes toward the planned number: includes automatic ties, excludes skips, voided votes and control
+    items."""
     query = (
         select(func.count())
         .select_from(votes.join(trials, votes.c.trial_id == trials.c.id).join(raters, raters.c.id == trials.c.rater_id))
-        .where(trials.c.test_id == test_id, votes.c.choice != "skip", raters.c.voided_at.is_(None))
+        .where(
+            trials.c.test_id == test_id,
+            trials.c.control.is_(None),
+            votes.c.choice != "skip",
+            raters.c.voided_at.is_(None),
+        )
     )
     return connection.execute(query).scalar_one()
 
@@ -473,20 +423,22 @@ def progress(store: Store, test_id: str) -> ProgressJson:
     with store.reading() as connection:
         test = find_test(connection, test_id)
         people = connection.execute(select(raters).where(raters.c.test_id == test_id).order_by(raters.c.number)).all()
-        counted = connection.execute(
+        cast = connection.execute(
             select(raters.c.id, votes.c.automatic, votes.c.choice, func.count(), func.max(votes.c.created))
             .join(votes, votes.c.rater_id == raters.c.id)
-            .where(raters.c.test_id == test_id)
+            .join(trials, trials.c.id == votes.c.trial_id)
+            .where(raters.c.test_id == test_id, trials.c.control.is_(None))
             .group_by(raters.c.id, votes.c.automatic, votes.c.choice)
         ).all()
         made = connection.execute(
             select(func.count()).select_from(answers.join(prompts)).where(prompts.c.test_id == test_id)
         ).scalar_one()
         missing = len(answers_missing(connection, test_id))
+        alike, wanted = left_to_people(connection, test)
         why = reveal(connection, test)
 
     last: dict[str, float] = {}
-    for rater_id, by_itself, _, _, at in counted:
+    for rater_id, by_itself, _, _, at in cast:
         if not by_itself:
             last[rater_id] = max(at, last.get(rater_id, 0.0))
 
@@ -495,18 +447,21 @@ def progress(store: Store, test_id: str) -> ProgressJson:
     def votes_of(rater_id: str | None = None, *, automatic: bool | None = None, skip: bool = False) -> int:
         return sum(
             times
-            for voter, by_itself, choice, times, _ in counted
+            for voter, by_itself, choice, times, _ in cast
             if (rater_id == voter or (rater_id is None and voter not in gone))
             and automatic in (None, bool(by_itself))
             and (choice == "skip") == skip
         )
 
+    automatic = votes_of(automatic=True)
     return {
         "state": test.state,
         "votes": votes_of(),
         "planned": test.planned_votes,
         "skipped": votes_of(skip=True),
-        "automatic": votes_of(automatic=True),
+        "automatic": automatic,
+        "identical": automatic if test.settings["live"] else alike,
+        "asked": wanted,
         "voided": sum(votes_of(rater_id) for rater_id in gone),
         "answers": made,
         "answers_wanted": made + missing,
@@ -539,7 +494,9 @@ def flags(store: Store, test_id: str) -> list[FlagJson]:
     with store.reading() as connection:
         among = connection.execute(select(contestants).where(contestants.c.test_id == test_id)).all()
         query = (
-            select(prompts.c.number, contestants.c.title, answers.c.text, answers.c.cut, answers.c.flags)
+            select(
+                prompts.c.number, contestants.c.title, *(answers.c[name] for name in ("text", "cut", "flags", "turns"))
+            )
             .select_from(answers.join(prompts).join(contestants, contestants.c.id == answers.c.contestant_id))
             .where(prompts.c.test_id == test_id)
             .order_by(prompts.c.number, contestants.c.position)
@@ -551,15 +508,17 @@ def flags(store: Store, test_id: str) -> list[FlagJson]:
         {"prompt": None, "contestant": None, "what": f"The instructions name {name!r}", "excerpt": excerpt}
         for name, excerpt in names_in(instructions, names)
     ]
-    for number, title, text, cut, noted in rows:
+    for number, title, text, cut, noted, turns in rows:
         remarks = [(f"The answer names {name!r}", excerpt) for name, excerpt in names_in(text, names)]
-        if not text.strip():
-            remarks.append(("The answer is empty", ""))
+        for turn, part in enumerate(texts_of(text, turns), 1):
+            if not part.strip():
+                remarks.append(("The answer is empty", f"answer {turn} of the conversation" if turns else ""))
         if remnant := _REMNANT.search(text):
             around = text[max(0, remnant.start() - AROUND) : remnant.end() + AROUND]
             remarks.append(("The answer has a remnant of a template", shorten(around)))
         if cut:
-            remarks.append((CUT, shorten(text[-80:])))
+            ended = next((turn["text"] for turn in turns or () if turn["cut"]), text)
+            remarks.append((CUT, shorten(ended[-80:])))
         remarks += [(what, "") for what in noted]
         flagged += [
             {"prompt": number, "contestant": title, "what": what, "excerpt": excerpt} for what, excerpt in remarks
@@ -581,6 +540,12 @@ def leave_out(store: Store, test_id: str) -> int:
         gone = [prompt.id for prompt in every if prompt.number in flagged]
         if len(gone) == len(every):
             raise InputError("Every prompt has an answer that could reveal its side", try_="choose other prompts")
+        if len(every) - len(gone) <= settings_of(test).attention:
+            raise InputError(
+                "Too few prompts would be left: the attention items take their own",
+                given=f"{counted(len(every) - len(gone), 'prompt')}, {settings_of(test).attention} attention items",
+                try_="choose other prompts, or fewer attention items",
+            )
         if gone:
             among = connection.execute(select(func.count()).where(contestants.c.test_id == test_id)).scalar_one()
             how = settings_of(test)

@@ -120,7 +120,7 @@ def corrected_by_votes(
     if not others:
         text += " Every prompt has votes, so the judge adds nothing."
     elif result.interval[1] - result.interval[0] > 2 * _AIM and more > 0:
-        text += f" For ±{100 * _AIM:.0f} points it takes votes on about {more:,} more prompts."
+        text += f" ±{100 * _AIM:.0f} points needs votes on about {more:,} more prompts."
     return {
         **empty,
         "win_rate": result.win_rate,

@@ -7,7 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.arena.ballots import Ballot, Duel, counts, duels, pair_of
 from ftlab.arena.results import (
@@ -24,19 +24,25 @@ from ftlab.evaluation.clusters import clustered_share, majorities, same_share, s
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import LEVEL, SEED, p_text
 
+if TYPE_CHECKING:
+    import numpy as np
+
 EARLY_LEVEL = 0.01
 PLANNED_LEVEL = LEVEL - EARLY_LEVEL
 # With fewer, chance alone makes all of them lean the same way in more than 5% of tests, however strongly they lean.
 FEWEST_RATERS = 6
+_FORESEEN = 10_000  # prompts
+_LEAST = -700.0  # scipy gives -inf for less
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision on two contestants. `winner` is "first", "second" or None; `by` is what decided.
+    """The decision on two contestants. `winner` is "first", "second" or None; `by` is what decided. With a margin,
+    "second" means that it is no worse by more than the margin, and "first" that the second is worse by more.
 
     `reached` tells whether the planned number of votes is in. `p` is of the sign test on the votes up to that number
     (all votes while it is not reached; then it decides nothing). The lists of the evidence run over the prompts that
-    chose a side, in order of completion.
+    chose a side, in order of completion. `null` is the win rate of the second that is tested.
     """
 
     winner: str | None
@@ -50,6 +56,7 @@ class Decision:
     wins_of_second: list[int]
     threshold: float
     crossed_at: int | None  # number of ballots of the test
+    null: float
 
 
 def plan_level(comparisons: int) -> float:
@@ -57,8 +64,10 @@ def plan_level(comparisons: int) -> float:
     return PLANNED_LEVEL / comparisons
 
 
-def fewest_prompts(comparisons: int) -> int:
-    """The number of decided prompts below which the sign test cannot reject, even if all agree."""
+def fewest_prompts(comparisons: int, margin: float = 0.0) -> int:
+    """The number of decided prompts below which the test at the planned number cannot reject, even if all agree."""
+    if margin:
+        return math.ceil(math.log(plan_level(comparisons)) / math.log(0.5 - margin))
     return math.ceil(math.log2(2 / plan_level(comparisons)))
 
 
@@ -70,31 +79,38 @@ def decide(
     planned: int | None,
     wanted: int | Mapping[str, int] = 1,
     comparisons: int = 1,
+    margin: float = 0.0,
 ) -> Decision:
     """Judge `second` against `first` from all `ballots` of a test, in the order of `in_order`.
 
     `planned` is the number of votes of the whole test, without skips; with None only the evidence can decide. `wanted`
     is as in `duels`. `comparisons` is the number of pairs that are judged together and share the 5% (Bonferroni).
+    `margin` (0 to 0.4) tests "no worse than" instead: a win rate of `second` above 50% minus the margin. Being worse by
+    more is tested too, at the same level; only one of the two can be false.
     """
+    null = 0.5 - margin
     met = duels(ballots, first, second, wanted)
     settled = [(duel.settled, duel.complete_at) for duel in met if duel.complete_at is not None]
     chosen = [(outcome == "second", at) for outcome, at in settled if outcome in ("first", "second")]
     running = _running(won for won, _ in chosen)
-    evidence = log_evidence(running)
+    evidence = above = log_evidence(running, null, "above" if margin else None)
+    below = log_evidence(running, null, "below") if margin else above
     positions = [at for _, at in chosen]
     threshold = comparisons / (LEVEL if planned is None else EARLY_LEVEL)
     # A margin for rounding: evidence exactly at the threshold counts.
-    over = next((i for i, value in enumerate(evidence) if value >= math.log(threshold) - 1e-9), None)
-    early = None if over is None else ("second" if 2 * running[over] > over + 1 else "first")
+    over = next((i for i, most in enumerate(map(max, above, below)) if most >= math.log(threshold) - 1e-9), None)
+    early = None if over is None else ("second" if running[over] > null * (over + 1) else "first")
+    if margin and early == "first":
+        evidence = below
 
     last = plan_reached_at(ballots, planned)
     reached = last is not None
     looked_at = duels(ballots[:last], first, second, wanted) if reached else met
     wins, split = duel_majorities(looked_at)
-    p = sign_test(*wins)
+    p, p_below = one_sided(*wins, null) if margin else (sign_test(*wins),) * 2
     by_plan = None
-    if reached and p <= plan_level(comparisons):
-        by_plan = "second" if wins[1] > wins[0] else "first"
+    if reached and min(p, p_below) <= plan_level(comparisons):
+        by_plan = "second" if wins[1] > null * sum(wins) else "first"
     # The first to decide counts: later votes do not change the decision.
     early_first = over is not None and (last is None or not by_plan or positions[over] <= last)
     winner, by = (early, "evidence") if early_first else (by_plan, "plan" if by_plan else None)
@@ -110,6 +126,7 @@ def decide(
         wins_of_second=running,
         threshold=threshold,
         crossed_at=None if over is None else positions[over],
+        null=null,
     )
 
 
@@ -172,18 +189,64 @@ def sign_test(losses: int, wins: int) -> float:
     return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
-def log_evidence(running: Sequence[int]) -> list[float]:
-    """The logarithm of the evidence against a fair coin after each outcome. `running` are the cumulative wins.
+def one_sided(losses: int, wins: int, null: float) -> tuple[float, float]:
+    """The exact binomial p of a win rate above `null`, and of one below it. 1 without a decided prompt."""
+    from scipy.stats import binom
 
-    A beta-binomial (1, 1) gives k wins of n the probability 1 / (n + 1), a fair coin C(n, k) / 2^n. The ratio is a
-    martingale under the fair coin.
+    count = wins + losses
+    return (float(binom.sf(wins - 1, count, null)), float(binom.cdf(wins, count, null))) if count else (1.0, 1.0)
+
+
+def log_evidence(running: Sequence[int], null: float = 0.5, side: str | None = None) -> list[float]:
+    """The logarithm of the evidence against the win rate `null` after each outcome. `running` are the cumulative wins.
+
+    A beta-binomial (1, 1) gives k wins of n the probability 1 / (n + 1), a coin C(n, k) null^k (1 - null)^(n - k). The
+    ratio is a martingale under the coin. With `side` "above" or "below", the mixture holds only the rates on that side
+    of `null`: the ratio is then a supermartingale under every rate on the other side too, since each of its terms is
+    monotone in the rate.
     """
     import numpy as np
-    from scipy.special import gammaln
 
-    wins, counts = np.asarray(running, dtype=float), np.arange(1.0, len(running) + 1)
+    counts = np.arange(1, len(running) + 1)
+    return evidence_at(np.asarray(running), counts, null, side).tolist()
+
+
+def evidence_at(wins: np.ndarray, counts: np.ndarray, null: float, side: str | None) -> np.ndarray:
+    """`log_evidence` for any numbers of wins of `counts` outcomes."""
+    import numpy as np
+    from scipy.special import gammaln
+    from scipy.stats import beta
+
     ways = gammaln(counts + 1) - gammaln(wins + 1) - gammaln(counts - wins + 1)
-    return (counts * math.log(2) - ways - np.log1p(counts)).tolist()
+    evidence = -np.log1p(counts) - ways - wins * math.log(null) - (counts - wins) * math.log(1 - null)
+    if side == "above":
+        evidence += beta.logsf(null, wins + 1, counts - wins + 1) - math.log(1 - null)
+    elif side == "below":
+        evidence += beta.logcdf(null, wins + 1, counts - wins + 1) - math.log(null)
+    return np.maximum(evidence, _LEAST)
+
+
+def votes_to_decide(decision: Decision, cast: int, planned: int | None) -> int | None:
+    """About how many more votes decide a test of a margin if prompts go on as they did. None: no realistic number.
+
+    `cast` of `planned` votes are in. They decide by the evidence, or earlier by the test at the planned number.
+    """
+    import numpy as np
+
+    count, wins = sum(decision.wins), decision.wins[1]
+    if not count:
+        return None
+    share, side = wins / count, "above" if wins > decision.null * count else "below"
+    ahead = np.arange(1, _FORESEEN + 1)
+    grown = evidence_at(wins + np.round(share * ahead), count + ahead, decision.null, side)
+    over = np.flatnonzero(grown >= math.log(decision.threshold))
+    more = math.ceil((int(over[0]) + 1) * cast / count) if len(over) else None
+    if planned and cast < planned:
+        then = round(count * planned / cast)
+        above, below = one_sided(then - round(share * then), round(share * then), decision.null)
+        if min(above, below) <= plan_level(1):
+            return min(planned - cast, more or planned)
+    return more
 
 
 def anytime_interval(wins: int, count: int) -> list[float] | None:
@@ -247,7 +310,7 @@ def _exp(value: float) -> float:
 
 # K. Krippendorff, Content Analysis (2004), chapter 11: reliable from .8, tentative conclusions from .667.
 RELIABLE, TENTATIVE = 0.8, 0.667
-_RESAMPLES = 1000
+_RESAMPLES, _DRAWN_PAIRS = 1000, 100_000_000
 _SHUFFLES, _AT_ONCE = 999, 111
 _WIDE = 0.6
 _NAMED = 5
@@ -334,9 +397,12 @@ def krippendorff_alpha(units: Sequence[Mapping[str, Any]]) -> tuple[float, list[
     import evalica
     import pandas as pd
 
+    # Each resample draws as many pairs of judgments as there are: 100,000 votes of 100 raters took two minutes.
+    pairs = sum(math.comb(len(unit), 2) for unit in units)
+    resamples = max(100, min(_RESAMPLES, _DRAWN_PAIRS // max(1, pairs)))
     # evalica expects raters as rows and units as columns, with missing values for units a rater did not judge.
     estimate = evalica.alpha_bootstrap(
-        pd.DataFrame(list(units)).T, distance="nominal", n_resamples=_RESAMPLES, random_state=SEED
+        pd.DataFrame(list(units)).T, distance="nominal", n_resamples=resamples, random_state=SEED
     )
     ends = [float(estimate.low), float(estimate.high)]
     return float(estimate.alpha), ends if all(map(math.isfinite, ends)) else None
@@ -469,14 +535,14 @@ def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> GuessesJ
         "followed_vote": followed,
         "with_vote": len(own),
         **_UNTESTED,
-        "text": "Nobody guessed which side was tuned.",
+        "text": "No rater guessed which side was the newly trained one.",
     }
     if not asked:
         return result
     test = _tested(knew, [b.prompt for b in asked])
     result = {**result, **test.as_json()}
-    times = "guess" if count == 1 else "guesses"
-    text = f"{right} of {count} {times} which side was {title} were right ({p_text(test.p)})"
+    guesses = "1 guess" if count == 1 else f"{count} guesses"
+    text = f"Of {guesses} which side was {title}, {right} {'was' if right == 1 else 'were'} right ({p_text(test.p)})"
     if test.p >= LEVEL:
         return {**result, "text": f"{text}: no sign that raters could tell{_hidden(test)}."}
     if 2 * right < count:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Integer, Row, bindparam, cast, func, select
 
+from ftlab.arena.controls import ATTENTION, REPEAT, SHORTEST_GAP, attention_due, repeat_due, set_aside
+from ftlab.arena.conversations import texts_of, user_turns
 from ftlab.arena.store import answers, blind_tests, contestants, draw_key, new_id, now, prompts, raters, trials, votes
 from ftlab.core.words import composed
 
@@ -133,6 +135,7 @@ _HANDED_OUT = (
     .outerjoin(votes, votes.c.trial_id == trials.c.id)
     .where(
         trials.c.test_id == bindparam("test"),
+        trials.c.control.is_(None),
         # Waiting or voted on. A skip leaves the prompt to the next rater.
         (votes.c.id.is_(None) & (trials.c.created > bindparam("since")) & raters.c.revoked_at.is_(None))
         | ((votes.c.choice != "skip") & raters.c.voided_at.is_(None)),
@@ -142,8 +145,11 @@ _HANDED_OUT = (
 _PLAN = select(blind_tests.c.plan, blind_tests.c.secret, blind_tests.c.settings).where(
     blind_tests.c.id == bindparam("test")
 )
-_OWN = select(trials.c.prompt_id, trials.c.pair, trials.c.swapped, trials.c.place).where(
-    trials.c.rater_id == bindparam("rater")
+_OWN = (
+    select(trials.c.prompt_id, trials.c.pair, trials.c.swapped, trials.c.place, trials.c.control, votes.c.choice)
+    .outerjoin(votes, votes.c.trial_id == trials.c.id)
+    .where(trials.c.rater_id == bindparam("rater"))
+    .order_by(trials.c.place)
 )
 _WAITING = (
     select(trials)
@@ -155,7 +161,9 @@ _WAITING = (
 _TRIAL = select(trials).where(trials.c.id == bindparam("trial"))
 _MESSAGES = select(prompts.c.messages).where(prompts.c.id == bindparam("prompt"))
 _ANSWERED = select(answers.c.contestant_id, answers.c.id).where(answers.c.prompt_id == bindparam("prompt"))
-_TEXTS = select(answers.c.id, answers.c.text).where(answers.c.id.in_([bindparam("left"), bindparam("right")]))
+_TEXTS = select(answers.c.id, answers.c.text, answers.c.turns).where(
+    answers.c.id.in_([bindparam("left"), bindparam("right")])
+)
 _RATERS = select(func.count()).where(raters.c.test_id == bindparam("test"), raters.c.revoked_at.is_(None))
 _CONTESTANTS = (
     select(contestants.c.id).where(contestants.c.test_id == bindparam("test")).order_by(contestants.c.position)
@@ -165,7 +173,9 @@ _HAND_OUT = trials.insert()
 
 @dataclass(frozen=True)
 class Trial:
-    """Everything that a rater may see of a trial. `number` of about `total` for this rater."""
+    """Everything that a rater may see of a trial. `number` of about `total` for this rater. `turns`: the answers of
+    both conversations, left and right; None if the prompt is answered once. `written`: what came with the vote that was
+    undone: comment, ratings."""
 
     id: str
     number: int
@@ -175,6 +185,8 @@ class Trial:
     right: str
     options: tuple[str, ...]
     rubric: tuple[str, ...]
+    turns: tuple[list[str], list[str]] | None = None
+    written: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,48 +196,112 @@ class Own:
     unit: Unit
     swapped: bool
     place: int
+    control: str | None = None
+    choice: str | None = None
 
 
 @dataclass(frozen=True)
 class Standing:
     """The state of a test for one rater. `wanted`: votes by prompt. `identical`: units whose answers are the same text.
-    `votes`: all except skips. `key`: what `choose` draws from."""
+    `votes`: all except skips. `key`: what `choose` draws from. `attention` items are (prompt id, id of the answer to
+    it, id of the other answer, pair of positions); `repeated` prompts come twice."""
 
     units: list[Unit]
     wanted: dict[str, int]
     identical: frozenset[Unit]
     showings: dict[Unit, Shown]
-    own: list[Own]
+    own: list[Own]  # in the order of their places
     votes: int
     key: Key = field(repr=False)
+    attention: list[tuple[str, str, str, tuple[int, int]]] = field(default_factory=list)
+    repeated: frozenset[str] = frozenset()
+
+    @property
+    def made(self) -> list[Own]:
+        """The comparisons of the rater that count."""
+        return [own for own in self.own if own.place and not own.control]
+
+    def controls(self, kind: str) -> list[Unit]:
+        return [own.unit for own in self.own if own.control == kind]
 
 
 def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
     """What does not change once a test is open, for its column `plan`: {"prompts": [[id, wanted votes]], "contestants":
-    count, "identical": [[prompt id, position, position]]}."""
+    count, "identical": [[prompt id, position, position]], "attention", "repeated"}, the last two as in `Standing`.
+
+    Raises InputError if attention items cannot be made."""
     asked = select(prompts.c.id).where(prompts.c.test_id == test.id).order_by(prompts.c.number)
     prompt_ids = list(connection.execute(asked).scalars())
     settings = test.settings
     opened = connection.execute(_PLAN, {"test": test.id}).one()
     key = draw_key(opened.secret, opened.settings)
+    attention = _attention(connection, test.id, settings, key)
+    gone = {item[0] for item in attention}
+    prompt_ids = [prompt_id for prompt_id in prompt_ids if prompt_id not in gone]
+    again = math.ceil(len(prompt_ids) * settings.get("repeats", 0.0))
     wanted = wanted_votes(prompt_ids, settings["votes_per_prompt"], settings["overlap"], key)
-    left, right, first, second = answers.alias(), answers.alias(), contestants.alias(), contestants.alias()
-    query = (
-        select(left.c.prompt_id, first.c.position, second.c.position, left.c.text, right.c.text)
-        .join(right, right.c.prompt_id == left.c.prompt_id)
-        .join(first, first.c.id == left.c.contestant_id)
-        .join(second, second.c.id == right.c.contestant_id)
-        .where(first.c.test_id == test.id, first.c.position < second.c.position)
-    )
     return {
         "prompts": list(wanted.items()),
         "contestants": len(contestant_ids(connection, test.id)),
-        "identical": [
-            [prompt_id, low, high]
-            for prompt_id, low, high, text, beside in connection.execute(query)
-            if composed(text) == composed(beside)
-        ],
+        "identical": _identical(connection, test.id),
+        "attention": attention,
+        "repeated": sorted(draw(key, "repeated").sample(prompt_ids, again)),
     }
+
+
+def _identical(connection: Connection, test_id: str) -> list[list[Any]]:
+    """[prompt id, position, position] of every two answers of a test that read the same."""
+    left, right, first, second = answers.alias(), answers.alias(), contestants.alias(), contestants.alias()
+    query = (
+        select(left.c.prompt_id, first.c.position, second.c.position)
+        .add_columns(left.c.text, left.c.turns, right.c.text.label("beside"), right.c.turns.label("turns_beside"))
+        .join(right, right.c.prompt_id == left.c.prompt_id)
+        .join(first, first.c.id == left.c.contestant_id)
+        .join(second, second.c.id == right.c.contestant_id)
+        .where(first.c.test_id == test_id, first.c.position < second.c.position)
+    )
+    return [
+        [prompt_id, low, high]
+        for prompt_id, low, high, *sides in connection.execute(query)
+        if _as_read(*sides[:2]) == _as_read(*sides[2:])
+    ]
+
+
+def left_to_people(connection: Connection, test: Row[Any]) -> tuple[int, int | None]:
+    """(comparisons whose answers read the same, planned votes without those on them): nobody is asked about them. (0,
+    None) before the test opens, and for a live test."""
+    plan = connection.execute(_PLAN, {"test": test.id}).one().plan
+    if not plan or test.settings["live"]:
+        return 0, None
+    wanted = dict(plan["prompts"])
+    pairs = math.comb(plan["contestants"], 2)
+    alike = sum(wanted.get(prompt_id, 0) for prompt_id, _, _ in plan["identical"])
+    return len(plan["identical"]), min(test.planned_votes, pairs * sum(wanted.values()) - alike)
+
+
+def _as_read(text: str, turns: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    return [composed(part) for part in texts_of(text, turns)]
+
+
+def _attention(
+    connection: Connection, test_id: str, settings: Mapping[str, Any], key: Key
+) -> list[tuple[str, str, str, list[int]]]:
+    number = settings.get("attention", 0)
+    if not number:
+        return []
+    asked = connection.execute(select(prompts).where(prompts.c.test_id == test_id).order_by(prompts.c.number)).all()
+    query = select(answers.c.id, answers.c.prompt_id, answers.c.text, contestants.c.position).where(
+        contestants.c.id == answers.c.contestant_id, contestants.c.test_id == test_id
+    )
+    rows = {(row.prompt_id, row.position): row for row in connection.execute(query)}
+    questions = {prompt.id: " ".join(str(turn["content"]) for turn in prompt.messages) for prompt in asked}
+    texts = {place: row.text for place, row in rows.items()}
+    # The answers of one conversation stand under the turns of another, which has as many.
+    turns = {prompt.id: len(user_turns(prompt.messages)) for prompt in asked} if settings.get("conversations") else {}
+    return [
+        (prompt, rows[prompt, right].id, rows[other, wrong].id, sorted((right, wrong)))
+        for prompt, right, other, wrong in set_aside(questions, texts, number, draw(key, "attention"), turns)
+    ]
 
 
 def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
@@ -242,11 +318,13 @@ def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
             Unit(prompt_id, positions(pair)): Shown(times, swapped) for prompt_id, pair, times, swapped, _ in rows
         },
         own=[
-            Own(Unit(prompt_id, positions(pair)), bool(swapped), place)
-            for prompt_id, pair, swapped, place in connection.execute(_OWN, {"rater": rater_id})
+            Own(Unit(prompt_id, positions(pair)), bool(swapped), place, control, choice)
+            for prompt_id, pair, swapped, place, control, choice in connection.execute(_OWN, {"rater": rater_id})
         ],
         votes=sum(row[-1] for row in rows),
         key=draw_key(kept.secret, kept.settings),
+        attention=[(*item, (low, high)) for *item, (low, high) in plan.get("attention", ())],
+        repeated=frozenset(plan.get("repeated", ())),
     )
 
 
@@ -255,13 +333,18 @@ def assign(connection: Connection, test: Row[Any], rater: Row[Any]) -> Trial | N
     at = standing(connection, test, rater.id)
     while at.votes < test.planned_votes:
         among = still_open(at.units, at.wanted, at.showings, {own.unit for own in at.own})
-        asked = [(own.unit, own.swapped) for own in at.own if own.place]
+        asked = [(own.unit, own.swapped) for own in at.made]
+        place = 1 + sum(own.place > 0 for own in at.own)
         chosen = choose(at.units, among, at.showings, asked, at.key, rater.number)
+        control = _control(connection, test, rater, at, place, min(len(among), test.planned_votes - at.votes))
+        if control is not None:
+            own = Own(Unit(control.prompt_id, positions(control.pair)), control.swapped, place, control.control)
+            return trial_of(connection, test, control, replace(at, own=[*at.own, own]))
         if chosen is None:
             return None
         unit, swapped = chosen
         same = unit in at.identical
-        row = hand_out(connection, test, rater, unit, swapped, place=0 if same else len(asked) + 1)
+        row = hand_out(connection, test, rater, unit, swapped, place=0 if same else place)
         before = at.showings.get(unit, Shown())
         at = replace(
             at,
@@ -275,25 +358,64 @@ def assign(connection: Connection, test: Row[Any], rater: Row[Any]) -> Trial | N
     return None
 
 
+def _control(
+    connection: Connection, test: Row[Any], rater: Row[Any], at: Standing, place: int, left: int
+) -> Row[Any] | None:
+    """The trial of a control item, if one is due for the rater, who may get `left` more votes: all items come before
+    the last of them."""
+    made, again, answered = at.made, set(at.controls(REPEAT)), len(at.controls(ATTENTION))
+    waiting = [
+        (own, len(made) - number)
+        for number, own in enumerate(made, start=1)
+        if own.unit.prompt_id in at.repeated and own.unit not in again and own.choice not in (None, "skip")
+    ]
+    hurry = left <= len(at.attention) - answered + sum(since >= SHORTEST_GAP for _, since in waiting)
+    for own, since in waiting:
+        rng = draw(at.key, f"{rater.number} repeat {own.unit.prompt_id} {pair_text(own.unit.pair)}")
+        if repeat_due(since, rng, hurry=hurry):
+            return hand_out(connection, test, rater, own.unit, not own.swapped, place, REPEAT)
+    if answered >= len(at.attention):
+        return None
+    rng = draw(at.key, f"{rater.number} attention")
+    order = rng.sample(at.attention, len(at.attention))
+    if (hurry and made) or attention_due(len(order), answered, len(made), _share(connection, test, at), rng):
+        prompt_id, right, wrong, pair = order[answered]
+        sides = (
+            (wrong, right) if draw(at.key, f"{rater.number} attention {answered}").random() < 0.5 else (right, wrong)
+        )
+        return hand_out(connection, test, rater, Unit(prompt_id, pair), False, place, ATTENTION, sides)
+    return None
+
+
 def hand_out(
-    connection: Connection, test: Row[Any], rater: Row[Any], unit: Unit, swapped: bool, place: int
+    connection: Connection,
+    test: Row[Any],
+    rater: Row[Any],
+    unit: Unit,
+    swapped: bool,
+    place: int,
+    control: str | None = None,
+    sides: tuple[str, str] | None = None,
 ) -> Row[Any]:
-    """Store a trial. Returns its row."""
-    among = contestant_ids(connection, test.id)
-    left, right = reversed(unit.pair) if swapped else unit.pair
-    by_contestant = dict(connection.execute(_ANSWERED, {"prompt": unit.prompt_id}).all())
+    """Store a trial. Returns its row. `sides`: the ids of the answers left and right, if not those of `unit`."""
+    if sides is None:
+        among = contestant_ids(connection, test.id)
+        left, right = reversed(unit.pair) if swapped else unit.pair
+        by_contestant = dict(connection.execute(_ANSWERED, {"prompt": unit.prompt_id}).all())
+        sides = by_contestant[among[left]], by_contestant[among[right]]
     trial_id = new_id()
     row = {
         "id": trial_id,
         "test_id": test.id,
         "rater_id": rater.id,
         "prompt_id": unit.prompt_id,
-        "pair": pair_text(unit.pair),
-        "left_answer_id": by_contestant[among[left]],
-        "right_answer_id": by_contestant[among[right]],
+        "pair": " ".join(filter(None, (pair_text(unit.pair), control))),
+        "left_answer_id": sides[0],
+        "right_answer_id": sides[1],
         "swapped": swapped,
         "place": place,
         "created": now(),
+        "control": control,
     }
     connection.execute(_HAND_OUT, row)
     return connection.execute(_TRIAL, {"trial": trial_id}).one()
@@ -324,30 +446,41 @@ def trial_of(connection: Connection, test: Row[Any], trial: Row[Any], at: Standi
     """A row of `trials` as its rater may see it."""
     asked = connection.execute(_MESSAGES, {"prompt": trial.prompt_id}).scalar_one()
     sides = {"left": trial.left_answer_id, "right": trial.right_answer_id}
-    text = dict(connection.execute(_TEXTS, sides).all())
+    rows = {row.id: row for row in connection.execute(_TEXTS, sides)}
+    left, right = rows[trial.left_answer_id], rows[trial.right_answer_id]
     return Trial(
         trial.id,
         trial.place,
         _total(connection, test, at or standing(connection, test, trial.rater_id)),
         asked,
-        text[trial.left_answer_id],
-        text[trial.right_answer_id],
+        left.text,
+        right.text,
         tuple(test.settings["options"]),
         tuple(test.settings["rubric"]),
+        (texts_of(left.text, left.turns), texts_of(right.text, right.turns)) if left.turns and right.turns else None,
     )
 
 
 def _total(connection: Connection, test: Row[Any], at: Standing) -> int:
-    """The expected number of trials of a rater if all raters do an equal share."""
-    among = connection.execute(_RATERS, {"test": test.id}).scalar_one()
-    last = max((own.place for own in at.own), default=0)
+    """The expected number of trials of a rater if all raters do an equal share, with control items."""
+    last, share = len(at.made), _share(connection, test, at)
     if test.settings["live"]:
-        return max(last, math.ceil(test.planned_votes / among))
+        return max(last, share)
     asked = [unit for unit in at.units if unit not in at.identical]
-    wanted = sum(at.wanted[unit.prompt_id] for unit in asked)
-    share = math.ceil(min(wanted, test.planned_votes) / among)
     more = len(still_open(asked, at.wanted, at.showings, {own.unit for own in at.own}))
-    return min(max(share, last), last + more)
+    counting = min(max(share, last), last + more)
+    again = sum(own.unit.prompt_id in at.repeated and own.choice != "skip" for own in at.made)
+    coming = round((counting - last) * len(at.repeated) / max(1, len(at.wanted)))
+    return counting + len(at.attention) + again + coming
+
+
+def _share(connection: Connection, test: Row[Any], at: Standing) -> int:
+    """An equal share of the votes for one rater."""
+    among = connection.execute(_RATERS, {"test": test.id}).scalar_one()
+    if test.settings["live"]:
+        return math.ceil(test.planned_votes / among)
+    wanted = sum(at.wanted[unit.prompt_id] for unit in at.units if unit not in at.identical)
+    return math.ceil(min(wanted, test.planned_votes) / among)
 
 
 def live_pair(connection: Connection, test: Row[Any], rater: Row[Any]) -> tuple[int, int]:
@@ -373,5 +506,5 @@ def pair_text(pair: Sequence[int]) -> str:
 
 
 def positions(pair: str) -> tuple[int, int]:
-    low, high = pair.split("-")
+    low, high = pair.partition(" ")[0].split("-")
     return int(low), int(high)

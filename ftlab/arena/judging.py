@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import Row
+
 from ftlab.arena.blind_tests import find_test
+from ftlab.arena.conversations import as_text, texts_of
 from ftlab.arena.corrected import read_scores
 from ftlab.arena.store import Store, answers, contestants, prompts
 from ftlab.core.files import append_jsonl, end_last_line, locked, read_jsonl
+from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import spoken
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Progress, silent
@@ -32,6 +37,7 @@ def sides_of_test(store: Store, test_id: str) -> tuple[str, str]:
 
 def plan_judging(store: Store, test_id: str, settings: JudgeSettings) -> Plan:
     """What judging a test takes. Sends nothing."""
+    settings = _settings_for(store, test_id, settings)
     rows, asked, known = _asked(store, test_id, settings)
     return plan_of(settings, len(rows), asked, known)
 
@@ -47,6 +53,7 @@ def judge_test(
     """Ask about every prompt that this judge has not judged, and store each reply as it arrives. Returns the number of
     prompts with a choice in both orders. Raises FtlabError if the address cannot be used, and Stopped.
     """
+    settings = _settings_for(store, test_id, settings)
     rows, asked, known = _asked(store, test_id, settings)
     file = store.workspace.judged_file(test_id)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +78,23 @@ def judge_test(
     return len(read_scores(file, *settings.sides)[0])
 
 
+_OF_CONVERSATIONS = (
+    " Here, the prompt holds the user's turns, and each answer is a whole conversation with these turns. Judge all "
+    "that the assistant says in it."
+)
+
+
+def _settings_for(store: Store, test_id: str, settings: JudgeSettings) -> JudgeSettings:
+    with store.reading() as connection:
+        conversations = find_test(connection, test_id).settings.get("conversations")
+    return replace(settings, criteria=settings.criteria + _OF_CONVERSATIONS) if conversations else settings
+
+
+def _as_judged(answer: Row[Any], script: Sequence[Message]) -> str:
+    texts = [spoken(text) for text in texts_of(answer.text, answer.turns)]
+    return as_text(script, texts) if answer.turns else texts[0]
+
+
 def _asked(
     store: Store, test_id: str, settings: JudgeSettings
 ) -> tuple[list[dict[str, Any]], list[JudgeRequest], set[str]]:
@@ -80,10 +104,11 @@ def _asked(
             prompts.select().where(prompts.c.test_id == test_id).order_by(prompts.c.number)
         ).all()
         query = answers.select().join(prompts).where(prompts.c.test_id == test_id)
-        texts = {(answer.prompt_id, answer.contestant_id): answer.text for answer in connection.execute(query)}
+        script = {prompt.id: prompt.messages for prompt in asked}
+        texts = {(a.prompt_id, a.contestant_id): _as_judged(a, script[a.prompt_id]) for a in connection.execute(query)}
     rows = [
         {"row": prompt.number, "messages": prompt.messages, "reference": prompt.reference}
-        | {side: spoken(texts[prompt.id, side]) for side in settings.sides}
+        | {side: texts[prompt.id, side] for side in settings.sides}
         for prompt in asked
         if all((prompt.id, side) in texts for side in settings.sides)
     ]

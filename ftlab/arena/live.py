@@ -6,27 +6,26 @@ questions, as many as one test needs.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
 from typing import Any
 
 from ftlab.arena.answers import check_generation
-from ftlab.arena.asking import Writer, encoded, load_writer, request_of, weights_of
+from ftlab.arena.asking import encoded, load_writer, request_of, weights_of
 from ftlab.arena.blind_tests import list_contestants
 from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store
 from ftlab.arena.trials import live_contestants, record_live
 from ftlab.data.tool_templates import text_of_reply
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.batches import free_memory
+from ftlab.evaluation import loaded
 
 LONGEST_PROMPT = 4000  # characters
 WAIT_SECONDS = 120.0
 
 log = logging.getLogger(__name__)
-_device = threading.Lock()
-_loaded: dict[tuple[Any, ...], Writer] = {}
 
 
 class _TooLong(InputError):
@@ -61,11 +60,11 @@ def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
     pair = live_contestants(store, rater_id)
     specs = {contestant.id: contestant.spec for contestant in list_contestants(store, test.id)}
     messages = [{"role": "user", "content": prompt.strip()}]
-    if not _device.acquire(timeout=WAIT_SECONDS):
+    if not loaded.device.acquire(timeout=WAIT_SECONDS):
         raise FtlabError("Other questions are being answered right now", try_="ask again in a moment")
     try:
-        _keep_only({weights_of(spec) for spec in specs.values()})
-        replies = {contestant_id: _answer(store, specs[contestant_id], messages, settings) for contestant_id in pair}
+        among = {weights_of(spec) for spec in specs.values()}
+        replies = {name: _answer(store, specs[name], among, messages, settings) for name in pair}
     except _TooLong:
         raise
     except FtlabError as error:
@@ -73,18 +72,16 @@ def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
         log.warning("A question in the test %s could not be answered: %s", test.id, error)
         raise FtlabError("This could not be answered; nothing was recorded", try_="tell your host") from error
     finally:
-        _device.release()
+        loaded.device.release()
     return record_live(store, rater_id, messages, replies)
 
 
-def release() -> None:
-    """Free the memory of the loaded models once no question is being answered."""
-    with _device:
-        _keep_only(set())
-
-
 def _answer(
-    store: Store, spec: dict[str, Any], messages: list[dict[str, str]], settings: dict[str, Any]
+    store: Store,
+    spec: dict[str, Any],
+    among: set[tuple[Any, ...]],
+    messages: list[dict[str, str]],
+    settings: dict[str, Any],
 ) -> dict[str, Any]:
     began = time.monotonic()
     if spec["kind"] == "endpoint":
@@ -92,10 +89,8 @@ def _answer(
     from ftlab.data.rendering import stop_token_ids
     from ftlab.evaluation.generate import generate_answers
 
-    key = weights_of(spec)
-    if key not in _loaded:
-        _loaded[key] = load_writer(store.workspace, spec)
-    writer = _loaded[key]
+    load = functools.partial(load_writer, store.workspace, spec)
+    writer = loaded.models_of("live tests", weights_of(spec), load, beside=among)
     ids, flag = encoded(writer, spec, messages, settings["max_new_tokens"])
     if writer.context is not None and len(ids) >= writer.context:
         raise _TooLong("The question is longer than the models can read", try_="a shorter one")
@@ -128,9 +123,3 @@ def _ask_endpoint(spec: dict[str, Any], messages: list[dict[str, str]], settings
         client.close()
     assert reply is not None  # nothing ends the wait here
     return {"text": text_of_reply(reply), "tokens": reply.completion_tokens, "cut": reply.cut, "flags": []}
-
-
-def _keep_only(wanted: set[tuple[Any, ...]]) -> None:
-    for key in [key for key in _loaded if key not in wanted]:
-        del _loaded[key]
-        free_memory()

@@ -16,23 +16,24 @@ from ftlab.arena.store import Store, open_store
 from ftlab.arena.tally import evaluate, watch
 from ftlab.core.files import locked
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.errors import InputError
 
 
-def taste(score: Callable[[str], float], *, temper: float = 0.0, tie_below: float = 0.0) -> Callable[..., str]:
+def taste(score: Callable[[str], float], *, temper: float = 0.0) -> Callable[..., str]:
     """A rater who prefers the answer with the higher `score`, as a function of (left, right, rng) that returns a
     choice.
 
     `temper` makes the choice random if scores are close (a logistic curve of this width, in units of the score).
-    Differences below `tie_below` become both good if the scores are positive, else both bad.
+    Equal scores become both good if they are positive, else both bad.
     """
 
     def choose(left: str, right: str, rng: random.Random) -> str:
         scores = score(left), score(right)
         difference = scores[0] - scores[1]
-        if abs(difference) <= tie_below:
+        if not difference:
             return "both_good" if sum(scores) > 0 else "both_bad"
         if temper:
             # Beyond 30 widths the curve is flat, and exp would overflow.
@@ -92,9 +93,7 @@ def starter_settings() -> LoopSettings:
     )
 
 
-def run_loop(
-    workspace: Workspace, train: Train, settings: LoopSettings | None = None, *, score: Score | None = None, tell: Tell
-) -> dict[str, Any]:
+def run_loop(workspace: Workspace, train: Train, settings: LoopSettings | None = None, *, tell: Tell) -> dict[str, Any]:
     """Run the loop once. Returns {"sft", "dpo" (run ids), "first", "second" (ids of tests), "export", "pairs", "fresh",
     "left_out", "verdicts": [evaluate of both tests]}.
 
@@ -103,7 +102,7 @@ def run_loop(
     votes.
     """
     settings = settings or LoopSettings()
-    score = score or (house_style if settings.source == VOICE else nearness)
+    score = house_style if settings.source == VOICE else nearness
     store = open_store(workspace)
     tell("1 of 6: supervised fine-tuning")
     model = {"base": settings.base}
@@ -129,13 +128,14 @@ def run_loop(
     # The next blind test serves as the test, so few rows need to be held out.
     votes = {"source": str(folder / preferences.DPO_FILE), "test_fraction": 0.0}
     learning = {"name": "loop-dpo", "stage": "dpo", "model": model | {"start": sft.id}, "data": votes}
+    learning["preference"] = exported.settings()
     dpo = train(_merged(learning | {"evaluation": _UNEVALUATED}, settings.dpo))
 
     tell("5 of 6: blind test of the tuned model against the one trained on votes, on fresh prompts")
     voted = run_contestant(workspace, dpo.id, title="Tuned on votes")
     second, left_out = hold_test(store, "Tuned against tuned on votes", [tuned, voted], asked, settings, score)
     fresh = len(blind_tests.list_prompts(store, second))
-    tell(f"    {left_out} prompts were left out because their votes trained a contestant; {fresh} are fresh")
+    tell(f"    {counted(left_out, 'prompt')} left out, whose votes trained a contestant; {fresh} are fresh")
 
     tell("6 of 6: the verdict")
     verdicts = [evaluate(store, test_id) for test_id in (first, second)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ftlab.arena.evidence import fewest_prompts, plan_level
+from ftlab.core.words import counted
 from ftlab.errors import InputError
 from ftlab.evaluation.figures import percent
 
@@ -30,7 +31,8 @@ _MOST_PROMPTS = 20_000
 class Chances:
     """The assumptions about the votes. `rate` is how often the better contestant wins a vote that chooses a side,
     `ties` the share of votes that choose none, `agreement` the correlation of the votes on one prompt (0 to 1). The
-    share `overlap` of the prompts gets `votes_per_prompt` votes, the others get one: for each pair of `contestants`."""
+    share `overlap` of the prompts gets `votes_per_prompt` votes, the others get one: for each pair of `contestants`.
+    With a `margin` (0 to 0.4), the test is one of "no worse than" for the contestant with this rate."""
 
     rate: float
     ties: float = 0.0
@@ -38,6 +40,7 @@ class Chances:
     agreement: float = AGREEMENT
     overlap: float = 1.0
     contestants: int = 2
+    margin: float = 0.0
 
     @property
     def pairs(self) -> int:
@@ -131,21 +134,20 @@ def power(prompts: int, chances: Chances, planned: int | None = None) -> float:
     if prompts < 1 or decided <= 0:
         return 0.0
     counts = np.arange(prompts + 1) if decided < 1 else np.array([prompts])
-    losses = _most_losses(counts, plan_level(chances.pairs))
+    losses = _most_losses(counts, plan_level(chances.pairs), chances.margin)
     chance_of_win = np.where(losses < 0, 0.0, binom.sf(counts - losses - 1, counts, better / decided))
     return float(np.sum(binom.pmf(counts, prompts, decided) * chance_of_win))
 
 
-def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
-    """The smallest number of prompts with a power of at least `wanted`.
+def prompts_needed(chances: Chances) -> int:
+    """The smallest number of prompts with a power of at least POWER.
 
     Raises InputError if there is no difference to find, or more than 20,000 prompts would be needed.
     """
-    _within("The power", wanted, 0.05, 0.99)
-    if chances.rate <= 0.5:
+    if chances.rate <= 0.5 - chances.margin:
         raise InputError("A win rate of 50% means no difference to detect", given=percent(chances.rate))
-    low, high = 0, fewest_prompts(chances.pairs)
-    while power(high, chances) < wanted:
+    low, high = 0, fewest_prompts(chances.pairs, chances.margin)
+    while power(high, chances) < POWER:
         low, high = high, 2 * high
         if high > 2 * _MOST_PROMPTS:
             raise InputError(
@@ -155,32 +157,35 @@ def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
             )
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if power(middle, chances) < wanted else (low, middle)
+        low, high = (middle, high) if power(middle, chances) < POWER else (low, middle)
     # The power of an exact test is a sawtooth: take the number from which it stays above.
     beyond = high + max(12, high // 20)
-    return max((n + 1 for n in range(high, beyond) if power(n, chances) < wanted), default=high)
+    return max((n + 1 for n in range(high, beyond) if power(n, chances) < POWER), default=high)
 
 
-def smallest_rate(prompts: int, chances: Chances, wanted: float = POWER, planned: int | None = None) -> float | None:
-    """The smallest win rate (to .005) that the votes on `prompts` prompts detect with power `wanted`. None: not any."""
+def smallest_rate(prompts: int, chances: Chances, planned: int | None = None) -> float | None:
+    """The smallest win rate (to .005) that the votes on `prompts` prompts detect with power POWER. None: not any."""
     rates = [0.5 + step / 200 for step in range(1, 101)]
     low, high = -1, len(rates)
     while high - low > 1:
         middle = (low + high) // 2
         reached = power(prompts, replace(chances, rate=rates[middle]), planned)
-        low, high = (low, middle) if reached >= wanted else (middle, high)
+        low, high = (low, middle) if reached >= POWER else (middle, high)
     return rates[high] if high < len(rates) else None
 
 
 @functools.lru_cache(maxsize=256)
 def plan_in_short(planned_votes: int, prompts: int | None, chances: Chances) -> str:
-    """The smallest preference that `planned_votes` on `prompts` prompts detect in 80% of tests, in one sentence."""
-    begin = f"{planned_votes:,} votes" + (f" on {prompts:,} prompts" if prompts is not None else "")
+    """What `planned_votes` on `prompts` prompts show in 80% of tests, in one sentence."""
+    begin = f"{counted(planned_votes, 'vote')}" + (f" on {counted(prompts, 'prompt')}" if prompts is not None else "")
     prompts = planned_votes // chances.pairs if prompts is None else prompts
+    if chances.margin:
+        return _of_margin(begin, prompts, replace(chances, rate=0.5), planned_votes)
     rate = smallest_rate(prompts, chances, planned=planned_votes)
     if rate is None:
         return f"{begin} are too few to show any difference."
-    return f"{begin} usually detect a preference of {percent(rate)} to {percent(1 - rate)} or stronger."
+    sided = " that choose a side" if chances.ties else ""
+    return f"{begin} usually show which is better if people prefer it in at least {percent(rate)} of the votes{sided}."
 
 
 @functools.lru_cache(maxsize=256)
@@ -191,12 +196,15 @@ def plan_in_words(
     ties: float = 0.2,
     overlap: float = 1.0,
     contestants: int = 2,
+    margin: float = 0.0,
 ) -> str:
     """What `planned_votes` on `prompts` prompts can show, in sentences for the test's planner. None: raters write a
-    prompt for each vote."""
-    chances = Chances(0.6, ties, votes_per_prompt, overlap=overlap, contestants=contestants)
-    begin = f"{planned_votes:,} votes" + (f" on {prompts:,} prompts" if prompts is not None else "")
+    prompt for each vote. `margin`, in points, is that of a test of "no worse than"."""
+    chances = Chances(0.6, ties, votes_per_prompt, overlap=overlap, contestants=contestants, margin=margin / 100)
+    begin = f"{counted(planned_votes, 'vote')}" + (f" on {counted(prompts, 'prompt')}" if prompts is not None else "")
     prompts = planned_votes // chances.pairs if prompts is None else prompts
+    if margin:
+        return _of_margin(begin, prompts, replace(chances, rate=0.5), planned_votes)
     rate = smallest_rate(prompts, chances, planned=planned_votes)
     if chances.pairs > 1:
         begin += f", about {planned_votes / chances.pairs:,.0f} for each of {chances.pairs} pairs,"
@@ -218,8 +226,17 @@ def plan_in_words(
     return f"{text} A preference of 60 to 40 would be detected in {weak} of tests{_more(chances)}."
 
 
+def _of_margin(begin: str, prompts: int, chances: Chances, planned: int) -> str:
+    """What votes can show of "no worse than", if raters prefer neither contestant."""
+    points = f"{round(100 * chances.margin, 2):g} points"
+    share = _share(power(prompts, chances, planned))
+    ties = f", and {percent(chances.ties)} of the votes choose no side" if chances.ties else ""
+    text = f"If raters prefer neither{ties}, {begin} show “no worse by more than {points}” in {share} of tests"
+    return f"{text}{_more(chances)}."
+
+
 def _more(chances: Chances) -> str:
-    """How many prompts it takes to detect a weak preference."""
+    """How many prompts it takes to detect a weak preference, or to show "no worse than"."""
     try:
         return f"; {percent(POWER)} takes {prompts_needed(chances):,} prompts"
     except InputError:
@@ -230,12 +247,15 @@ def _share(value: float) -> str:
     return "less than 1%" if value < 0.005 else percent(round(value, 2))
 
 
-def _most_losses(counts: np.ndarray, level: float) -> np.ndarray:
-    """The most losses with which the sign test still rejects, for each number of decided prompts; -1 if it never
-    rejects."""
+def _most_losses(counts: np.ndarray, level: float, margin: float) -> np.ndarray:
+    """The most losses with which the test at the planned number still rejects, for each number of decided prompts; -1
+    if it never rejects."""
     import numpy as np
     from scipy.stats import binom
 
+    if margin:
+        edge = binom.ppf(level, counts, 0.5 + margin)  # losses have at least this rate if it is worse
+        return np.where(binom.cdf(edge, counts, 0.5 + margin) <= level, edge, edge - 1)
     edge = binom.ppf(level / 2, counts, 0.5)
     return np.where(2 * binom.cdf(edge, counts, 0.5) <= level, edge, edge - 1)
 

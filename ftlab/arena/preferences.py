@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +15,19 @@ from sqlalchemy import select
 from typing_extensions import TypedDict
 
 from ftlab.arena.ballots import Ballot, judged, pair_of
-from ftlab.arena.blind_tests import find_test
+from ftlab.arena.blind_tests import find_test, list_contestants
+from ftlab.arena.conversations import BETWEEN, as_text, dialogue, parts_of, texts_of, user_turns
 from ftlab.arena.registration import ORIGIN
 from ftlab.arena.store import Store, answers, contestants, prompts
-from ftlab.arena.tally import count, revealed_now
+from ftlab.arena.tally import count, evaluate, read_votes, revealed_now
+from ftlab.config import RunConfig, load_config
+from ftlab.config.methods import CONTINUED
 from ftlab.core.files import read_cached, write_json, write_jsonl
-from ftlab.errors import InputError
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
+from ftlab.core.workspace import Workspace
+from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.figures import percent
 
 RULE = "The first prompt, in test order, that each contestant won, that was a tie, and that divided raters."
 
@@ -29,7 +38,8 @@ class AnswerJson(TypedDict):
 
 
 class ExampleJson(TypedDict):
-    """A prompt (the text of its last turn) with two answers, how the votes went, and comments of raters."""
+    """A prompt (the text of its last turn, of all turns of the user in a conversation) with two answers, how the votes
+    went, and comments of raters."""
 
     kind: str
     prompt: str
@@ -89,18 +99,19 @@ def examples(store: Store, test_id: str, most: int = 4) -> list[ExampleJson]:
         if kind not in by_kind:
             by_kind[kind] = {
                 "kind": kind,
-                "prompt": known.prompts[prompt].messages[-1]["content"],
-                "answers": [{"title": titles[name], "text": known.texts[prompt, name]} for name in pair],
+                "prompt": BETWEEN.join(known.asked_of(prompt)),
+                "answers": [{"title": titles[name], "text": known.answer_of(prompt, name)} for name in pair],
                 "comments": [ballot.comment for ballot in ballots if ballot.comment][:3],
             }
     return list(by_kind.values())[:most]
 
 
 def _by_pair(store: Store, test_id: str, known: _Known) -> list[tuple[str, tuple[str, str], list[Ballot]]]:
-    """The informative votes by prompt and pair of contestants, in prompt order."""
+    """The informative votes by prompt and pair of contestants, in prompt order, without those of excluded raters."""
     grouped: dict[tuple[str, str, str], list[Ballot]] = defaultdict(list)
+    out = {row["rater"] for row in read_votes(store, test_id).quality if row["excluded"]}
     for ballot in count(store, test_id):
-        if judged(ballot):
+        if judged(ballot) and ballot.rater not in out:
             grouped[(ballot.prompt, *pair_of(ballot, known.order))].append(ballot)
     in_order = sorted(grouped.items(), key=lambda item: item[1][0].number)
     return [(prompt, (first, second), ballots) for (prompt, first, second), ballots in in_order]
@@ -121,6 +132,9 @@ DPO_FILE, KTO_FILE, PROVENANCE_FILE, SUMMARY_FILE = "dpo.jsonl", "kto.jsonl", "p
 CONFLICT = "the raters are evenly split"
 EMPTY = "one of the answers is empty"
 CUT = "an answer was cut at the length limit"
+APART = "the conversations differ before their last turn, and a vote on the whole says nothing about single answers"
+_BY_CHANCE = 0.4  # a share of wrong pairs from which on they teach little, and an estimate says less
+_FEWEST_TWICE = 10  # prompts with two votes, below which nothing is said about how often votes are wrong
 
 
 @dataclass
@@ -128,7 +142,8 @@ class VotesAsData:
     """Rows for training, and the origin of each in the same order.
 
     `pairs`: prompt, chosen, rejected. `judged`: prompt, completion, label. `conflicts`: prompts on which raters
-    preferred different answers, whether kept or not. `left_out`: prompts without a row, by reason.
+    preferred different answers, whether kept or not. `left_out`: prompts without a row, by reason. `preferences`: of
+    each prompt, the votes for either answer; `ahead`: of each pair, by how many votes its chosen answer is ahead.
     """
 
     pairs: list[PairJson] = field(default_factory=list)
@@ -137,6 +152,28 @@ class VotesAsData:
     judged_origins: list[OriginJson] = field(default_factory=list)
     conflicts: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    preferences: list[tuple[int, int]] = field(default_factory=list)
+    ahead: list[int] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> float | None:
+        """The share of pairs that are expected to be the wrong way round; None if too few prompts have two votes.
+
+        Votes are taken to err independently, each with the chance of `flip_rate`; before the votes, either answer is as
+        likely to be the better one.
+        """
+        rate = flip_rate(self.preferences)
+        if rate is None or not self.ahead:
+            return None
+        if rate == 0:
+            return 0.0
+        return sum(1 / (1 + ((1 - rate) / rate) ** ahead) for ahead in self.ahead) / len(self.ahead)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of `preference` with which these pairs should be learned; empty if votes do not tell."""
+        if self.wrong is None or not 0.005 <= self.wrong < _BY_CHANCE:
+            return {}
+        return {"loss": "robust", "label_smoothing": round(self.wrong, 2)}
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -144,18 +181,49 @@ class VotesAsData:
             "judged": len(self.judged),
             "conflicts": self.conflicts,
             "left_out": dict(self.left_out),
+            "wrong": None if self.wrong is None else round(self.wrong, 4),
         }
 
     def text(self) -> str:
         """The export, in sentences."""
         pairs = "1 pair" if len(self.pairs) == 1 else f"{len(self.pairs):,} pairs"
-        parts = [f"{pairs} for DPO and {len(self.judged):,} judged answers for KTO."]
+        parts = [f"{pairs} for DPO and {counted(len(self.judged), 'judged answer')} for KTO."]
         if self.conflicts:
             prompts_ = "1 prompt" if self.conflicts == 1 else f"{self.conflicts:,} prompts"
             parts.append(f"On {prompts_} raters preferred different answers; they are marked in {PROVENANCE_FILE}.")
         for reason, number in self.left_out.items():
             parts.append(f"Left out: {number:,}, because {reason}.")
+        if self.wrong is not None and self.pairs:
+            twice = len(_twice(self.preferences))
+            if self.wrong >= _BY_CHANCE:
+                parts.append(
+                    f"On {twice:,} prompts with two or more votes, raters hardly agree more than by chance: the pairs "
+                    "teach little. Ask more raters, or about something that they agree on."
+                )
+            elif self.settings():
+                parts.append(
+                    f"How far raters agree on {twice:,} prompts suggests that about {percent(self.wrong)} of the "
+                    "pairs are the wrong way round. The loss robust corrects for this."
+                )
         return " ".join(parts)
+
+
+def _twice(preferences: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [votes for votes in preferences if sum(votes) > 1]
+
+
+def flip_rate(preferences: Sequence[tuple[int, int]]) -> float | None:
+    """The chance that a vote for an answer is wrong, from 0 to 0.5; None with fewer than 10 prompts with two votes.
+
+    `preferences` are the votes for either answer of each prompt. If votes err independently with the chance f, two of
+    one prompt differ with the chance 2f(1 - f) (the double-rating estimate; A. P. Dawid and A. M. Skene, 1979, fit the
+    same model with a chance for each rater). Every prompt counts once, however many votes it has.
+    """
+    twice = _twice(preferences)
+    if len(twice) < _FEWEST_TWICE:
+        return None
+    differ = sum(2 * a * b / ((a + b) * (a + b - 1)) for a, b in twice) / len(twice)
+    return (1 - math.sqrt(max(0.0, 1 - 2 * differ))) / 2
 
 
 def collect(store: Store, test_id: str, *, with_cut: bool = False) -> VotesAsData:
@@ -163,8 +231,9 @@ def collect(store: Store, test_id: str, *, with_cut: bool = False) -> VotesAsDat
 
     A prompt with a preferred answer becomes a pair. "Both good" and "both bad" become two judged answers, as does a
     pair (the chosen one good, the rejected one bad). Ties never become pairs. Truncated answers are left out unless
-    `with_cut`, since a model trained on them learns to stop midway. Raises InputError while the tally is hidden: the
-    rows would show who leads.
+    `with_cut`, since a model trained on them learns to stop midway. Of conversations, only those are kept whose answers
+    are equal but for the last: the prompt is then the conversation before it. Raises InputError while the tally is
+    hidden: the rows would show who leads.
     """
     if revealed_now(store, test_id) is None:
         raise InputError(
@@ -191,6 +260,7 @@ def export(
             "No vote of this test can be used for training",
             given=data.text(),
             allowed="votes that prefer an answer, or call both good or both bad",
+            try_="create a test of single prompts, not of conversations" if data.left_out[APART] else None,
         )
     folder = folder or store.workspace.votes_folder(test_id)
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,6 +281,27 @@ def export(
     return folder, data
 
 
+def trains_further(run: RunDirectory, config: RunConfig) -> bool:
+    """Whether a run can continue the finished `run`: its method can, or it changed all weights."""
+    return config.method.name in CONTINUED or not run.adapter.exists()
+
+
+def start_after(store: Store, test_id: str, workspace: Workspace) -> tuple[str, str]:
+    """(run id, base) that training on the votes continues: of the contestants that raters preferred, then of the last
+    ones, the first whose run is here and can be trained further. Empty where there is none."""
+    specs = {contestant.id: contestant.spec for contestant in list_contestants(store, test_id)}
+    winner = evaluate(store, test_id).get("winner")
+    order = [*([specs[winner]] if winner in specs else []), *reversed(specs.values())]
+    for spec in order:
+        with contextlib.suppress(FtlabError):  # deleted since
+            run = workspace.run(spec["run"]) if spec.get("run") else None
+            if run is not None and run.has_result:
+                config = load_config(run.config_file)
+                if trains_further(run, config):
+                    return run.id, config.model.base
+    return "", next((spec["base"] for spec in order if spec.get("base")), "")
+
+
 def is_export(path: Path) -> bool:
     """Whether `path` is a file of votes written by `export`."""
     return path.name in (DPO_FILE, KTO_FILE) and "test" in (read_cached(path.with_name(SUMMARY_FILE)) or {})
@@ -222,8 +313,20 @@ class _Known:
     order: dict[str, int]
     origins: dict[str, dict[str, Any]]  # of contestants
     prompts: dict[str, Any]
-    texts: dict[tuple[str, str], str]  # by prompt and contestant
+    texts: dict[tuple[str, str], list[str]]  # by prompt and contestant: one, or one for each turn of a conversation
     cut: set[tuple[str, str]]
+
+    @property
+    def conversations(self) -> bool:
+        return bool(self.test.settings.get("conversations"))
+
+    def asked_of(self, prompt: str) -> list[str]:
+        turns = self.prompts[prompt].messages
+        return user_turns(turns) if self.conversations else [turns[-1]["content"]]
+
+    def answer_of(self, prompt: str, name: str) -> str:
+        texts = self.texts[prompt, name]
+        return as_text(self.prompts[prompt].messages, texts) if self.conversations else texts[0]
 
 
 def _read(store: Store, test_id: str) -> _Known:
@@ -233,7 +336,7 @@ def _read(store: Store, test_id: str) -> _Known:
         among = connection.execute(query).all()
         asked = connection.execute(select(prompts).where(prompts.c.test_id == test_id)).all()
         texts = connection.execute(
-            select(answers.c.prompt_id, answers.c.contestant_id, answers.c.text, answers.c.cut)
+            select(answers.c.prompt_id, answers.c.contestant_id, answers.c.text, answers.c.cut, answers.c.turns)
             .join(prompts, answers.c.prompt_id == prompts.c.id)
             .where(prompts.c.test_id == test_id)
         ).all()
@@ -246,7 +349,7 @@ def _read(store: Store, test_id: str) -> _Known:
             for contestant in among
         },
         {prompt.id: prompt for prompt in asked},
-        {(text.prompt_id, text.contestant_id): text.text for text in texts},
+        {(text.prompt_id, text.contestant_id): texts_of(text.text, text.turns) for text in texts},
         {(text.prompt_id, text.contestant_id) for text in texts if text.cut},
     )
 
@@ -265,11 +368,16 @@ def _add(
     outcomes = Counter(ballot.winner or ballot.choice for ballot in ballots)
     conflict = bool(outcomes[first] and outcomes[second])
     data.conflicts += conflict
+    data.preferences.append((outcomes[first], outcomes[second]))
     (choice, times), *others = outcomes.most_common()
     if others and others[0][1] == times:
         data.left_out[CONFLICT] += 1
         return
-    texts = {name: known.texts[prompt_id, name] for name in (first, second)}
+    answers_ = {name: known.texts[prompt_id, name] for name in (first, second)}
+    if answers_[first][:-1] != answers_[second][:-1]:
+        data.left_out[APART] += 1
+        return
+    texts = {name: answers_[name][-1] for name in (first, second)}
     if not all(text.strip() for text in texts.values()):
         data.left_out[EMPTY] += 1
         return
@@ -278,10 +386,13 @@ def _add(
         return
     origin = _origin(known, prompt_id, ballots, conflict, times / len(ballots))
     prompt = known.prompts[prompt_id].messages
+    if known.conversations:
+        prompt = dialogue(parts_of(prompt), answers_[first][:-1])
     turns = {name: [{"role": "assistant", "content": text}] for name, text in texts.items()}
     if choice in turns:
         rejected = second if choice == first else first
         data.pairs.append({"prompt": prompt, "chosen": turns[choice], "rejected": turns[rejected]})
+        data.ahead.append(outcomes[choice] - outcomes[rejected])
         data.pair_origins.append({**origin, "chosen": known.origins[choice], "rejected": known.origins[rejected]})
         labels = {choice: True, rejected: False}
     else:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.arena.asking import PromptSpec
+from ftlab.arena.conversations import script_of
 from ftlab.arena.tally import fresh_only
 from ftlab.config import DataConfig, load_config
 from ftlab.core.workspace import Workspace
-from ftlab.data.conversion import UnusableRow
-from ftlab.data.formats import detect_prompts, example_of
+from ftlab.data.formats import detect_prompts, example_of, script_in
 from ftlab.data.load import Loaded, load_rows, settled
 from ftlab.data.partition import prompt_fingerprint, turns_of
 from ftlab.data.rendering import prompt_messages, reference
+from ftlab.data.shapes import Message, UnusableRow, without_weights
 from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
 
@@ -27,19 +28,24 @@ _LONGEST_TOPIC = 60
 
 
 def held_out(
-    source: str, workspace: Workspace, *, topic: str | None = None, columns: Mapping[str, str] | None = None
+    source: str,
+    workspace: Workspace,
+    *,
+    topic: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    conversations: bool = False,
 ) -> list[PromptSpec]:
     """The prompts of the test split (else validation) of `source`: a run as `run:<id>`, a sample, a version or a file.
 
     Data without such a split gives all rows. `topic` names the column with the topics of the prompts. `columns` (role:
-    column) names the prompt column, if it was not set for the data before. Raises InputError if there is no such source
-    or column.
+    column) names the prompt column, if it was not set for the data before. `conversations` gives the user's turns of
+    each row as a script, without the answers of the data. Raises InputError if there is no such source or column.
     """
     if source.startswith(RUN_PREFIX):
-        return _of_run(source.removeprefix(RUN_PREFIX), workspace, topic)
+        return _of_run(source.removeprefix(RUN_PREFIX), workspace, topic, conversations)
     loaded = load_rows(DataConfig(source=source), workspace)
     split = next((name for name in HELD_OUT if loaded.splits.get(name)), None)
-    return _of_rows(loaded, [split] if split else list(loaded.splits), topic, columns)
+    return _of_rows(loaded, [split] if split else list(loaded.splits), topic, columns, conversations)
 
 
 def from_file(
@@ -48,12 +54,13 @@ def from_file(
     *,
     topic: str | None = None,
     columns: Mapping[str, str] | None = None,
+    conversations: bool = False,
 ) -> list[PromptSpec]:
-    """The prompts of all rows of a file; a text file has one prompt per line. `columns` is as in `held_out`."""
+    """The prompts of all rows of a file; a text file has one prompt per line. The rest is as in `held_out`."""
     if path.suffix.lower() == ".txt":
         return pasted(path.read_text(encoding="utf-8-sig", errors="replace"))
     loaded = load_rows(DataConfig(source=str(path)), workspace)
-    return _of_rows(loaded, list(loaded.splits), topic, columns)
+    return _of_rows(loaded, list(loaded.splits), topic, columns, conversations)
 
 
 def pasted(text: str) -> list[PromptSpec]:
@@ -118,7 +125,7 @@ def fresh(
     return [prompts[i] for i in kept], len(prompts) - len(kept)
 
 
-def _of_run(run_id: str, workspace: Workspace, topic: str | None) -> list[PromptSpec]:
+def _of_run(run_id: str, workspace: Workspace, topic: str | None, conversations: bool) -> list[PromptSpec]:
     run = workspace.run(run_id)
     split = next((name for name in HELD_OUT if run.split_file(name).exists()), None)
     if split is None:
@@ -132,13 +139,19 @@ def _of_run(run_id: str, workspace: Workspace, topic: str | None) -> list[Prompt
         cells = {(name, i): row.get(topic) for name, rows in loaded.splits.items() for i, row in enumerate(rows)}
     data = _data_of(run_id, workspace)
     return _once(
-        PromptSpec(
-            _without(prompt_messages(turns_of(example)), data.system_prompt if data else None),
+        _spec(
+            _without(without_weights(turns_of(example)), data.system_prompt if data else None),
             _topic(cells.get((example["source"], example["row"]))),
-            reference(example["messages"]) or None,
+            conversations,
         )
         for example in examples
     )
+
+
+def _spec(turns: Sequence[Message], topic: str | None, conversations: bool) -> PromptSpec:
+    if conversations:  # the reference answers another conversation
+        return PromptSpec(script_of(turns), topic)
+    return PromptSpec(prompt_messages(turns), topic, reference(turns) or None)
 
 
 def _data_of(run_id: str, workspace: Workspace) -> DataConfig | None:
@@ -158,7 +171,11 @@ def _without(messages: Sequence[Mapping[str, str]], system_prompt: str | None) -
 
 
 def _of_rows(
-    loaded: Loaded, splits: Sequence[str], topic: str | None, columns: Mapping[str, str] | None
+    loaded: Loaded,
+    splits: Sequence[str],
+    topic: str | None,
+    columns: Mapping[str, str] | None,
+    conversations: bool,
 ) -> list[PromptSpec]:
     if topic and topic not in loaded.columns:
         raise InputError("There is no such column", given=topic, allowed=", ".join(loaded.columns))
@@ -172,13 +189,11 @@ def _of_rows(
     specs, refused = [], ""
     for row in rows:
         try:
-            turns, _ = example_of(row, detected, None)
+            turns = script_in(row, detected) if conversations else example_of(row, detected, None)[0]
         except UnusableRow as problem:
             refused = problem.reason
             continue
-        specs.append(
-            PromptSpec(prompt_messages(turns), _topic(row.get(known) if known else None), reference(turns) or None)
-        )
+        specs.append(_spec(turns, _topic(row.get(known) if known else None), conversations))
     if not specs:
         raise InputError(
             "These rows contain no prompts", given=loaded.name, allowed="a column of prompts", try_=refused or None

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from ftlab.arena.controls import rule_text
 from ftlab.arena.evidence import EARLY_LEVEL, PLANNED_LEVEL
 from ftlab.arena.results import RegisteredJson
 from ftlab.arena.store import answers, audit, contestants, prompts
@@ -20,10 +21,17 @@ RULE = (
     "any time before, beta-binomial evidence of 1 / level. Several pairs share the levels (Bonferroni)."
 )
 
+RULE_OF_MARGIN = (
+    "The second contestant is no worse if its win rate over prompts that chose a side is shown to be above 50% "
+    "minus the margin: by a one-sided exact binomial test at the planned number of votes; or, at any time before, by "
+    "evidence of 1 / level from the beta-binomial mixture over the rates above. Worse by more than the margin: the "
+    "same, below."
+)
+
 
 def plan_of(connection: Connection, test: Row[Any]) -> dict[str, Any]:
     """Everything that could be chosen after the votes are known: contestants, prompts with a hash of each answer,
-    settings, planned votes and rule. A live test, whose raters write the prompts, has no prompts here."""
+    settings, planned votes, rule, control items. A live test, whose raters write the prompts, has no prompts here."""
     among = connection.execute(
         select(contestants).where(contestants.c.test_id == test.id).order_by(contestants.c.position)
     ).all()
@@ -34,6 +42,19 @@ def plan_of(connection: Connection, test: Row[Any]) -> dict[str, Any]:
         query = select(answers.c.prompt_id, answers.c.contestant_id, answers.c.text).select_from(answers.join(prompts))
         for prompt, contestant, text in connection.execute(query.where(prompts.c.test_id == test.id)):
             texts[prompt, contestant] = hashlib.sha256(text.encode()).hexdigest()
+    rule: dict[str, Any] = {
+        "text": RULE_OF_MARGIN if test.settings.get("margin") else RULE,
+        "level_planned": PLANNED_LEVEL,
+        "level_early": EARLY_LEVEL,
+    }
+    if of_raters := rule_text(test.settings):
+        rule["raters"] = of_raters
+    number = {prompt.id: prompt.number for prompt in asked}
+    items = test.plan or {}
+    controls = {
+        "attention": [[number.get(prompt), right, other] for prompt, right, other, _ in items.get("attention", ())],
+        "repeated": sorted(number.get(prompt, 0) for prompt in items.get("repeated", ())),
+    }
     return {
         "contestants": [
             {"title": who.title, **{name: who.spec[name] for name in ORIGIN if name in who.spec}} for who in among
@@ -49,7 +70,8 @@ def plan_of(connection: Connection, test: Row[Any]) -> dict[str, Any]:
         ],
         "settings": test.settings,
         "planned_votes": test.planned_votes,
-        "rule": {"text": RULE, "level_planned": PLANNED_LEVEL, "level_early": EARLY_LEVEL},
+        "rule": rule,
+        **({"controls": controls} if any(controls.values()) else {}),
     }
 
 

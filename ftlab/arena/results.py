@@ -10,7 +10,7 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict
 
 Interval = list[float] | None
-Word = Literal["better", "worse", "no_difference", "not_enough"]
+Word = Literal["better", "worse", "no_worse", "no_difference", "not_enough"]
 Neither = Literal["both_good", "both_bad", "tie", "skip"]  # votes that choose no side
 
 
@@ -32,13 +32,17 @@ class RaterJson(TypedDict):
 
 class ProgressJson(TypedDict):
     """The progress of a test, without revealing who leads. `votes` includes the `automatic` ones but not the `skipped`.
-    `voided` votes are excluded from all other numbers, except those of their rater."""
+    `voided` votes are excluded from all other numbers, except those of their rater. `asked`: the planned votes that
+    people give, without the ties that come by themselves on the `identical` comparisons (None and 0 before a test
+    opens)."""
 
     state: str
     votes: int
     planned: int | None
     skipped: int
     automatic: int
+    identical: int
+    asked: int | None
     voided: int
     answers: int
     answers_wanted: int
@@ -176,6 +180,26 @@ class StrengthJson(TypedDict):
     ties: int
 
 
+class QualityJson(TypedDict):
+    """How reliable a rater is. `seconds`: their median time for a vote. The others are [times, of how many]: attention
+    items right, repeated items judged the same, and pairs with another rater's vote on the same answers that agree."""
+
+    rater: str
+    votes: int
+    seconds: float | None
+    attention: list[int]
+    consistency: list[int]
+    agreement: list[int]
+    excluded: bool
+
+
+class EveryoneJson(TypedDict):
+    """The verdict that all raters would give, without the rule of exclusion."""
+
+    verdict: Word
+    text: str
+
+
 class GroupJson(TypedDict):
     """The votes on one topic, of one rater, or by one criterion."""
 
@@ -217,7 +241,9 @@ class OutcomeJson(TypedDict):
 
 
 class PairJson(OutcomeJson):
-    """The decision on two contestants; `wins` and `win_rate` are those of the second one."""
+    """The decision on two contestants; `wins` and `win_rate` are those of the second one. `margin`, in points, is that
+    of a test of "no worse than" (0: of "better"). Then `p` is one-sided, and `more` is about how many more votes decide
+    if they go on like this, None if that cannot be told."""
 
     first: str
     second: str
@@ -229,6 +255,8 @@ class PairJson(OutcomeJson):
     level: float
     fewest: int
     reached: bool
+    margin: float
+    more: int | None
 
 
 class ContestantJson(TypedDict):
@@ -281,6 +309,8 @@ class JudgedJson(OverviewJson, OutcomeJson):
     level: NotRequired[float]
     fewest: NotRequired[int]
     reached: NotRequired[bool]
+    margin: NotRequired[float]
+    more: NotRequired[int | None]
     ranking: list[StrengthJson]
     pairs: list[PairJson]
     by_topic: list[GroupJson]
@@ -295,6 +325,36 @@ class JudgedJson(OverviewJson, OutcomeJson):
     notes: list[str]
 
 
+class PooledTestJson(TypedDict):
+    """One of several tests judged together: prompts by the majority of their votes, and the votes."""
+
+    test: str
+    title: str
+    wins: int
+    losses: int
+    split: int
+    votes: int
+
+
+class PooledJson(TypedDict):
+    """Several tests judged together, from the side of the second contestant. `interval` is over prompts and raters.
+    `evidence`: the products of the one-sided evidence "above" and "below"; each decides at `threshold`. `p_differ`: of
+    tests that differ by chance only."""
+
+    tests: list[PooledTestJson]
+    verdict: Word
+    text: str
+    win_rate: float | None
+    interval: Interval
+    prompts: PromptsJson
+    raters: int
+    margin: float
+    evidence: dict[str, float]
+    threshold: float
+    p_differ: float
+    notes: list[str]
+
+
 class RegisteredJson(TypedDict):
     """The SHA-256 of the plan of a test when it opened (UTC seconds), and whether the plan was `kept` since."""
 
@@ -306,7 +366,7 @@ class RegisteredJson(TypedDict):
 class TallyJson(JudgedJson):
     """The current state of a test. `revealed`: why the tally may be seen, None while it must stay hidden. `asked`: how
     many prompts count. `registered` is None for tests of an ftlab that registered no plan, `corrected` for those that
-    no model has judged."""
+    no model has judged. `quality` lists all raters. `everyone` is None unless the plan's rule excluded some of them."""
 
     id: str
     title: str
@@ -317,3 +377,5 @@ class TallyJson(JudgedJson):
     revealed: str | None
     registered: RegisteredJson | None
     corrected: CorrectedJson | None
+    quality: list[QualityJson]
+    everyone: EveryoneJson | None

@@ -128,6 +128,7 @@ answers = Table(
     Column("cut", Boolean, nullable=False),
     Column("seconds", Float),
     Column("flags", JSON, nullable=False),
+    Column("turns", JSON(none_as_null=True)),  # of a conversation: [{"text", "tokens", "cut"}]; null: one answer
     UniqueConstraint("prompt_id", "contestant_id"),
 )
 
@@ -147,12 +148,15 @@ trials = _of_test(
     "trials",
     _of("raters", "rater_id"),
     _of("prompts", "prompt_id"),
-    Column("pair", String(20), nullable=False),  # positions of the two contestants, the lower first: "0-1"
+    Column(
+        "pair", String(20), nullable=False
+    ),  # positions of the two contestants, the lower first: "0-1"; "0-1 repeat" if it is one
     _of("answers", "left_answer_id"),
     _of("answers", "right_answer_id"),
     Column("swapped", Boolean, nullable=False),  # whether the contestant with the lower position is on the right
     Column("place", Integer, nullable=False),  # its number for its rater, from 1; 0 if nobody was asked
     Column("created", Float, nullable=False),
+    Column("control", String(20)),  # repeat or attention, see `controls`; null: its vote counts
     UniqueConstraint("rater_id", "prompt_id", "pair"),
 )
 

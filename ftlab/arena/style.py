@@ -60,7 +60,10 @@ def equal_style(
     varies = [column for column in range(len(FEATURES)) if np.ptp(differences[:, column]) > 0]
     features = [FEATURES[column] for column in varies]
     if not features:
-        return {**empty, "text": "The answers of both sides are equally long and equally formatted."}
+        text = "The answers of both sides are equally long and equally formatted."
+        if np.any(differences):
+            text = "Style differs by the same amount on every prompt, so it cannot be told from the contestant."
+        return {**empty, "text": text}
     design = np.column_stack([np.ones(len(met)), differences[:, varies]])
     votes = np.asarray([won[prompt] for prompt in met], dtype=float)
     point, interval = preference(design, votes)

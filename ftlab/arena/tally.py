@@ -20,9 +20,11 @@ from sqlalchemy import Row, func, select
 
 from ftlab.arena.ballots import Ballot, counts, in_order
 from ftlab.arena.blind_tests import find_test, history, list_tests, progress, revealed, stop_by_evidence, votes_given
+from ftlab.arena.controls import quality, rule_text
+from ftlab.arena.conversations import is_script
 from ftlab.arena.corrected import corrected_by_votes
 from ftlab.arena.registration import registered
-from ftlab.arena.results import CorrectedJson, TallyJson
+from ftlab.arena.results import CorrectedJson, EveryoneJson, QualityJson, TallyJson
 from ftlab.arena.store import Store, answers, contestants, guesses, prompts, raters, trials, votes
 from ftlab.arena.style import Style, style_of
 from ftlab.arena.verdict import decided_early, judge
@@ -37,8 +39,13 @@ log = logging.getLogger(__name__)
 
 
 def count(store: Store, test_id: str) -> list[Ballot]:
-    """All votes of a test except voided ones, oldest first. Raises InputError if there is no such test."""
-    left, right = answers.alias(), answers.alias()
+    """All votes of a test except voided ones and those on control items, oldest first. Raises InputError if there is no
+    such test."""
+    return _all_votes(store, test_id)[0]
+
+
+def _all_votes(store: Store, test_id: str) -> tuple[list[Ballot], list[Ballot]]:
+    """As `count`, and the votes on control items."""
     query = (
         select(
             votes.c.choice,
@@ -48,35 +55,38 @@ def count(store: Store, test_id: str) -> list[Ballot]:
             votes.c.comment,
             votes.c.seconds,
             trials.c.id.label("trial"),
+            trials.c.control,
+            trials.c.left_answer_id,
+            trials.c.right_answer_id,
             prompts.c.id.label("prompt"),
             prompts.c.number,
             prompts.c.topic,
             raters.c.pseudonym,
             raters.c.number.label("rater_number"),
-            left.c.contestant_id.label("left"),
-            right.c.contestant_id.label("right"),
-            func.length(left.c.text).label("left_length"),
-            func.length(right.c.text).label("right_length"),
             guesses.c.side.label("guess"),
         )
         .join(trials, votes.c.trial_id == trials.c.id)
         .join(prompts, trials.c.prompt_id == prompts.c.id)
         .join(raters, trials.c.rater_id == raters.c.id)
-        .join(left, trials.c.left_answer_id == left.c.id)
-        .join(right, trials.c.right_answer_id == right.c.id)
         .outerjoin(guesses, guesses.c.trial_id == trials.c.id)
         .where(trials.c.test_id == test_id, raters.c.voided_at.is_(None))
     )
+    # Once for each answer, not for each vote: the database reads the whole text to know its length.
+    texts = select(answers.c.id, answers.c.contestant_id, func.length(answers.c.text)).join(prompts)
     with store.reading() as connection:
         find_test(connection, test_id)
         rows = [dict(row) for row in connection.execute(query).mappings()]
+        of_answer = {row[0]: row[1:] for row in connection.execute(texts.where(prompts.c.test_id == test_id))}
     people = {(row["pseudonym"], row["rater_number"]) for row in rows}
     shared = {name for name, times in Counter(name for name, _ in people).items() if times > 1}
     for row in rows:
         name, number = row.pop("pseudonym"), row.pop("rater_number")
         row["rater"] = f"{name} ({number})" if name in shared else name
         row["topic"] = row["topic"] or ""
-    return in_order(Ballot(**row) for row in rows)
+        for side in ("left", "right"):
+            row[side], row[f"{side}_length"] = of_answer[row.pop(f"{side}_answer_id")]
+    ordered = in_order(Ballot(**row) for row in rows)
+    return [vote for vote in ordered if vote.control is None], [vote for vote in ordered if vote.control is not None]
 
 
 def evaluate(store: Store, test_id: str, known: CountedVotes | None = None) -> TallyJson:
@@ -95,10 +105,23 @@ def evaluate(store: Store, test_id: str, known: CountedVotes | None = None) -> T
         opened_early=known.test.opened_early_votes,
         left_out=known.left_out,
         styles=_styles(store, test_id),
+        margin=known.margin,
     )
     test = known.test
     with store.reading() as connection:
         plan = registered(connection, test)
+    everyone, out = None, [row for row in known.quality if row["excluded"]]
+    if out:
+        whole = judge(
+            known.everyone,
+            known.titles,
+            planned=known.planned_of_everyone,
+            wanted=known.wanted_of_everyone,
+            closed_unseen=known.closed_unseen,
+            margin=known.margin,
+        )
+        everyone = EveryoneJson(verdict=whole["verdict"], text=whole["text"])
+        result["notes"].append(_about_excluded(known, out, everyone))
     result["notes"] += _about_open_link(store, test_id)
     return {
         "id": test_id,
@@ -107,11 +130,23 @@ def evaluate(store: Store, test_id: str, known: CountedVotes | None = None) -> T
         "created": test.created,
         "live": test.settings["live"],
         "asked": len(known.numbers),
-        "revealed": revealed_now(store, test_id),
+        "revealed": revealed_now(store, test_id, known),
         "registered": plan,
         "corrected": _corrected(store, known),
+        "quality": known.quality,
+        "everyone": everyone,
         **result,
     }
+
+
+def _about_excluded(known: CountedVotes, out: Sequence[QualityJson], everyone: EveryoneJson) -> str:
+    votes_ = len(known.everyone) - len(known.ballots)
+    names = ", ".join(row["rater"] for row in out[:5]) + (", …" if len(out) > 5 else "")
+    return (
+        f"{votes_:,} {'vote' if votes_ == 1 else 'votes'} of {len(out):,} {'rater' if len(out) == 1 else 'raters'} "
+        f"({names}) do not count, by the rule of the plan. {rule_text(known.test.settings)} With all raters: "
+        f"{everyone['text']}"
+    )
 
 
 def _corrected(store: Store, known: CountedVotes) -> CorrectedJson | None:
@@ -151,22 +186,27 @@ def _about_open_link(store: Store, test_id: str) -> list[str]:
     return notes
 
 
-def revealed_now(store: Store, test_id: str) -> str | None:
+def revealed_now(store: Store, test_id: str, known: CountedVotes | None = None) -> str | None:
     """Why the tally may be shown: planned, evidence, early or closed. None while it stays hidden.
 
     Like `blind_tests.revealed`, after checking whether the evidence has decided in the meantime.
     """
     why = revealed(store, test_id)
-    return "evidence" if why is None and watch(store, test_id) else why
+    return "evidence" if why is None and watch(store, test_id, known) else why
 
 
-def watch(store: Store, test_id: str) -> bool:
+def watch(store: Store, test_id: str, known: CountedVotes | None = None) -> bool:
     """End the wait for the planned number if the evidence already decides. Returns whether it does.
 
     Call it from time to time: once reached, the threshold stays reached. It does not reveal the direction.
     """
-    known = read_votes(store, test_id)
-    odds = decided_early(known.ballots, known.titles, planned=known.planned, wanted=known.wanted)
+    known = known or read_votes(store, test_id)
+    odds = decided_early(known.ballots, known.titles, planned=known.planned, wanted=known.wanted, margin=known.margin)
+    if odds is not None and len(known.ballots) < len(known.everyone):
+        # Who is excluded may change with each vote. With all raters, the threshold holds however often one looks.
+        planned, wanted = known.planned_of_everyone, known.wanted_of_everyone
+        whole = decided_early(known.everyone, known.titles, planned=planned, wanted=wanted, margin=known.margin)
+        odds = None if whole is None else min(odds, whole)
     if odds is not None:
         stop_by_evidence(store, test_id, odds)
     return odds is not None
@@ -201,6 +241,9 @@ def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Event:
 
 @dataclass(frozen=True)
 class CountedVotes:
+    """The votes of a test that count, and what else the verdict needs. `everyone`: also those of raters that the plan's
+    rule excludes, whose votes are taken off the planned numbers."""
+
     test: Row[Any]
     ballots: list[Ballot]
     titles: dict[str, str]
@@ -209,6 +252,17 @@ class CountedVotes:
     closed_unseen: bool
     left_out: int
     numbers: dict[str, int]  # of the prompts by id, without those left out
+    everyone: list[Ballot]
+    planned_of_everyone: int
+    wanted_of_everyone: dict[str, int]
+    controls: list[Ballot]
+    right: dict[str, str]  # by prompt of an attention item: the contestant who answers it
+    quality: list[QualityJson]
+
+    @property
+    def margin(self) -> float:
+        """In points; 0 for a test of "better"."""
+        return self.test.settings.get("margin", 0.0)
 
 
 def read_votes(store: Store, test_id: str) -> CountedVotes:
@@ -222,13 +276,41 @@ def read_votes(store: Store, test_id: str) -> CountedVotes:
         }
         query = select(prompts.c.id, prompts.c.number).where(prompts.c.test_id == test_id)
         numbers = {prompt.id: prompt.number for prompt in connection.execute(query) if prompt.id not in stale}
-    every = count(store, test_id)
+        items = {prompt: answer for prompt, answer, *_ in (test.plan or {}).get("attention", ())}
+        query = select(answers.c.id, answers.c.contestant_id).where(answers.c.id.in_(list(items.values())))
+        of_answer = dict(connection.execute(query).all()) if items else {}
+    right = {prompt: of_answer[answer] for prompt, answer in items.items()}
+    numbers = {prompt: number for prompt, number in numbers.items() if prompt not in items}
+    every, controls = _all_votes(store, test_id)
     fresh = [ballot for ballot in every if ballot.prompt not in stale]
     # Prompts are left out regardless of their votes, so the plan may shrink accordingly.
     planned = max(1, test.planned_votes - sum(map(counts, every)) + sum(map(counts, fresh)))
     wanted = dict(test.plan["prompts"]) if test.plan else {}
+    rule = {name: test.settings.get(name, 0.0) for name in ("min_attention", "min_consistency")}
+    reliability = quality(fresh, controls, right, **rule)
+    out = {row["rater"] for row in reliability if row["excluded"]}
+    kept = [ballot for ballot in fresh if ballot.rater not in out]
+    # Exclusion does not depend on who is preferred, so the plan may shrink accordingly.
+    gone = [ballot for ballot in fresh if ballot.rater in out and counts(ballot)]
+    taken = Counter(ballot.prompt for ballot in gone)
+    left = {prompt: votes_ - taken[prompt] for prompt, votes_ in wanted.items()}
     unseen = test.state == "closed" and test.opened_early_at is None and test.evidence_at is None
-    return CountedVotes(test, fresh, titles, planned, wanted, unseen, len(stale), numbers)
+    return CountedVotes(
+        test,
+        kept,
+        titles,
+        max(1, planned - len(gone)),
+        left,
+        unseen,
+        len(stale),
+        numbers,
+        everyone=fresh,
+        planned_of_everyone=planned,
+        wanted_of_everyone=wanted,
+        controls=controls,
+        right=right,
+        quality=reliability,
+    )
 
 
 Messages = Sequence[Mapping[str, str]]
@@ -287,10 +369,12 @@ def _known(
         return places
     from ftlab.data.splits import trained_nearly
 
-    rest = [place for place in range(len(asked)) if place not in places]
-    texts = tuple((prompt_text(_turns(asked[place])), references[place] or "") for place in rest)
-    for run in runs:
-        places.update(rest[place] for place in trained_nearly(run, texts, spec.get("system_prompt")))
+    for scripts in (False, True):
+        rest = [i for i in range(len(asked)) if i not in places and is_script(asked[i]) == scripts]
+        texts = tuple((prompt_text(_turns(asked[place])), references[place] or "") for place in rest)
+        for run in runs:
+            near = trained_nearly(run, texts, spec.get("system_prompt"), scripts=scripts)
+            places.update(rest[place] for place in near)
     return places
 
 

@@ -6,15 +6,18 @@ test is open. Values in a request are only ever compared.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from ftlab.arena import handing_out
-from ftlab.arena.blind_tests import PromptSpec, add_answer, add_prompt, reveal
+from ftlab.arena.asking import PromptSpec
+from ftlab.arena.blind_tests import add_answer, add_prompt, reveal
 from ftlab.arena.handing_out import Trial, Unit, choose
 from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store, guesses, new_id, note, now, prompts, storable, trials, votes
@@ -38,6 +41,7 @@ _VOTE = votes.insert()
 SIDES = ("left", "right")
 RATINGS = ("left", "right", "same")
 LONGEST_COMMENT = 4000
+GUESSES = 3
 
 
 def next_trial(store: Store, rater_id: str) -> Trial | None:
@@ -69,15 +73,17 @@ def vote(
     ratings: Mapping[str, str] | None = None,
     comment: str = "",
     seconds: float | None = None,
+    sent_as: str = "",
 ) -> None:
     """Record the vote of a rater on a trial of theirs.
 
-    `ratings` gives the better side (left, right, same) for each further criterion of the rubric. When this returns, the
-    vote is on disk, in the current database file. Raises InputError, and changes nothing, for a trial that is forged or
-    another rater's, a second vote, a choice that was not offered, and if the rater may not vote; FtlabError, saying
-    what became of the vote, if the database cannot store it.
+    `ratings` gives the better side (left, right, same) for each further criterion of the rubric. `sent_as` is an id
+    that the browser made for this vote: if it arrives again, because no reply came back, it is the same vote and
+    changes nothing. When this returns, the vote is on disk, in the current database file. Raises InputError, and
+    changes nothing, for a trial that is forged or another rater's, a second vote, a choice that was not offered, and if
+    the rater may not vote; FtlabError, saying what became of the vote, if the database cannot store it.
     """
-    vote_id = new_id()
+    vote_id = _vote_id(trial_id, sent_as) if sent_as else new_id()
 
     def kept(connection: Connection) -> bool:
         return connection.execute(select(votes.c.id).where(votes.c.id == vote_id)).first() is not None
@@ -86,13 +92,23 @@ def vote(
         test, _ = find_rater(connection, rater_id, share=True)
         trial = _own(connection, rater_id, trial_id)
         values = _checked(test, choice, ratings or {}, comment, seconds)
-        if connection.execute(_VOTE_ON, {"trial": trial.id}).first():
+        before = connection.execute(_VOTE_ON, {"trial": trial.id}).scalar()
+        if before == vote_id:
+            return
+        if before is not None:
             raise _voted()
         row = {"id": vote_id, "trial_id": trial.id, "rater_id": rater_id, "created": now(), "automatic": False}
         try:
             connection.execute(_VOTE, row | values)
         except IntegrityError:  # the database has the final say
             raise _voted() from None
+
+
+def arrived(store: Store, trial_id: str, sent_as: str) -> bool:
+    """Whether the vote that a browser sent under this id is stored, also when its rater may no longer vote."""
+    with store.reading() as connection:
+        stored = select(votes.c.id).where(votes.c.id == _vote_id(trial_id, sent_as))
+        return connection.execute(stored).first() is not None
 
 
 def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
@@ -104,7 +120,7 @@ def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
     with store.writing() as connection:
         test, _ = find_rater(connection, rater_id, share=True)
         query = (
-            select(trials, votes.c.choice, votes.c.created.label("voted"))
+            select(trials, votes.c.choice, votes.c.comment, votes.c.ratings, votes.c.created.label("voted"))
             .join(votes, votes.c.trial_id == trials.c.id)
             .where(trials.c.rater_id == rater_id, votes.c.automatic.is_(False))
             .order_by(votes.c.created.desc(), trials.c.place.desc())
@@ -121,7 +137,8 @@ def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
         connection.execute(trials.insert().values(**again))
         note(connection, test.id, "vote undone", rater=rater_id, trial=again["id"], choice=last.choice)
         row = connection.execute(select(trials).where(trials.c.id == again["id"])).one()
-        return handing_out.trial_of(connection, test, row)
+        written = {"comment": last.comment, "ratings": last.ratings}
+        return replace(handing_out.trial_of(connection, test, row), written=written)
 
 
 def guess(store: Store, rater_id: str, trial_id: str, side: str) -> None:
@@ -144,6 +161,36 @@ def guess(store: Store, rater_id: str, trial_id: str, side: str) -> None:
             )
         except IntegrityError:
             raise InputError("You have already guessed") from None
+
+
+def to_guess(store: Store, rater_id: str, after: str = "") -> Trial | None:
+    """The trial whose sides a rater may guess next: one of their last GUESSES, newest first. `after`: older than this
+    one. None while comparisons are left, if all were asked, and unless the test has two contestants.
+
+    Asked before the last vote, the question would prime raters with the idea of a newly trained side.
+    """
+    if next_trial(store, rater_id) is not None:
+        return None
+    with store.reading() as connection:
+        test, _ = find_rater(connection, rater_id)
+        if test.settings["live"] or len(handing_out.contestant_ids(connection, test.id)) != 2:
+            return None
+        query = (
+            select(trials, guesses.c.id.label("guess"))
+            .join(votes, votes.c.trial_id == trials.c.id)
+            .outerjoin(guesses, guesses.c.trial_id == trials.c.id)
+            .where(
+                trials.c.rater_id == rater_id,
+                trials.c.control.is_(None),
+                votes.c.automatic.is_(False),
+                votes.c.choice != "skip",
+            )
+            .order_by(votes.c.created.desc(), trials.c.place.desc())
+        )
+        last = connection.execute(query.limit(GUESSES)).all()
+        asked = next((place for place, row in enumerate(last, 1) if row.id == after), 0)
+        row = next((row for row in last[asked:] if row.guess is None), None)
+        return None if row is None else handing_out.trial_of(connection, test, row)
 
 
 def last_voted(store: Store, rater_id: str) -> str | None:
@@ -196,6 +243,11 @@ def record_live(
             handing_out.record_tie(connection, row)
             return None
         return handing_out.trial_of(connection, test, row)
+
+
+def _vote_id(trial_id: str, sent_as: str) -> str:
+    """Made of the trial too, so that an id of one's own choosing can meet no other vote."""
+    return hashlib.sha256(f"{trial_id} {sent_as}".encode()).hexdigest()[:24]
 
 
 def _own(connection: Connection, rater_id: str, trial_id: str) -> Row[Any]:

@@ -24,6 +24,7 @@ from ftlab.arena.evidence import (
     plan_level,
     position_bias,
     sign_test,
+    votes_to_decide,
 )
 from ftlab.arena.results import (
     EvidenceJson,
@@ -33,10 +34,10 @@ from ftlab.arena.results import (
     OverviewJson,
     PairJson,
     StrengthJson,
-    VotesJson,
     Word,
 )
 from ftlab.arena.style import Style, equal_style
+from ftlab.core.words import counted
 from ftlab.evaluation import clusters
 from ftlab.evaluation.clusters import clustered_share
 from ftlab.evaluation.figures import from_to, percent
@@ -132,8 +133,18 @@ def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], ca
     between = f"95% interval {from_to(result['interval'])}"
     chosen = sum(decision.wins)
     test = f"sign test over {chosen:,} prompts, {p_text(decision.p)}" if result["clustered"] else p_text(decision.p)
+    margin, points = result["margin"], f"by more than {points_text(result['margin'])}"
+    prompts = result["prompts"]
+    if margin and prompts and result["clustered"]:  # it is about prompts: majorities lie farther from 50% than votes
+        rate = f"won {prompts['wins']:,} of the {prompts['wins'] + prompts['losses']:,} prompts that chose a side"
+        between = f"95% interval {from_to(prompts['interval'] or [0.0, 1.0])}"
+    if margin and decision.by == "plan":
+        test = f"exact test over {chosen:,} prompts at the planned number"
     if decision.winner:
         word = "better" if decision.winner == "second" else "worse"
+        if margin:
+            word = "no worse" if decision.winner == "second" else "worse"
+            other = f"{other} {points}"
         limited = whom(result["raters_then"], result["raters"])
         evidence = result["evidence"] if decision.by == "evidence" else None
         if result["general"] and result["general_interval"]:
@@ -144,22 +155,45 @@ def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], ca
         elif evidence:
             of = ""
             if result["clustered"]:
-                rate, of = f"{rate}, and {evidence['wins']:,} of {evidence['prompts']:,} prompts", " of prompts"
+                of = " of prompts"
+                rate += "" if margin else f", and {evidence['wins']:,} of {evidence['prompts']:,} prompts"
             between = f"95% interval{of} {from_to(evidence['interval'] or [0.0, 1.0])}, valid at any time"
         if evidence:
             test = f"evidence {odds(evidence['highest'])}"
         if limited and result["raters_then"] < result["raters"]:
             return f"{tuned} is {word} than {other}{limited} ({test}). It has now {rate}."
         return f"{tuned} is {word} than {other}{limited}: it {rate} ({between}; {test})."
+    if margin:
+        return _undecided(result, decision, f"{tuned} is no worse than {other} {points}", rate, between, cast, planned)
     if not decision.reached:
         of = f" of {planned:,} planned" if planned else ""
         return f"Not enough votes: {cast:,}{of} are in. So far {tuned} {rate} ({between}), which is not conclusive."
     if chosen < result["fewest"]:
         return (
-            f"Not enough votes that chose a side: the raters preferred one of the two on {chosen} prompts, "
+            f"Not enough votes that chose a side: the raters preferred one of the two on {counted(chosen, 'prompt')}, "
             f"and no test can detect a difference in fewer than {result['fewest']}."
         )
     return f"No difference found between {tuned} and {other}: {tuned} {rate} ({between}; {test})."
+
+
+def points_text(points: float) -> str:
+    """A margin in words: 1 point, 7.5 points."""
+    return "1 point" if points == 1 else f"{points:g} points"
+
+
+def _undecided(
+    result: PairJson, decision: Decision, claim: str, rate: str, between: str, cast: int, planned: int | None
+) -> str:
+    """A test of a margin that cannot tell, and how many more votes it would take."""
+    of = f" of {planned:,} planned" if planned else ""
+    begin = "Cannot tell" if decision.reached else f"Cannot tell yet ({cast:,}{of} votes)"
+    more = result["more"]
+    further = "No realistic number of votes would tell if they go on like this."
+    if more is not None and not decision.reached:
+        further = f"About {more:,} more votes decide if they go on like this."
+    elif more is not None:
+        further = f"About {more:,} more votes would if they go on like this: repeat the test on fresh prompts."
+    return f"{begin} whether {claim}: it {rate} ({between}). {further}"
 
 
 def whom(raters: int, of: int) -> str:
@@ -177,7 +211,8 @@ def evidence_text(evidence: EvidenceJson, decision: Decision) -> str:
     if not decision.evidence:
         return "No prompt has all its votes yet, so there is no evidence."
     prompts = "1 prompt" if len(decision.evidence) == 1 else f"{len(decision.evidence):,} prompts"
-    text = f"After {prompts} the evidence for a difference is {odds(now)}"
+    for_what = "a difference" if decision.null == 0.5 else "it" if decision.winner == "first" else "“no worse”"
+    text = f"After {prompts} the evidence for {for_what} is {odds(now)}"
     if highest > 1.5 * now:
         text += f" (highest {odds(highest)})"
     if decision.crossed_at is not None:
@@ -194,6 +229,9 @@ def odds(value: float) -> str:
     return f"1 to {1 / value:.1f}" if value > 0.01 else "1 to more than 100"
 
 
+_SAME = "two answers were the same: a tie, which no rater saw"
+
+
 def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_unseen: bool = False) -> list[str]:
     """Caveats for reading the verdict."""
     sentences = []
@@ -208,8 +246,8 @@ def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_un
         )
     if closed_unseen and planned and cast < planned:
         sentences.append(
-            f"Closed after {cast:,} of {planned:,} planned votes, before anyone saw the tally: the test is valid, "
-            "but has less power than planned."
+            "Closed before the planned number of votes, and before anyone saw the tally: the test is valid, but can "
+            "miss what it was planned to detect."
         )
     if left_out:
         prompts = "1 prompt was" if left_out == 1 else f"{left_out:,} prompts were"
@@ -218,7 +256,7 @@ def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_un
         )
     busiest = max(result["by_rater"], key=lambda row: row["votes"], default=None)
     if raters == 1:
-        sentences.append("Only one rater voted: the verdict is this person's preference.")
+        sentences.append("Only one rater voted: the votes are this person's preference.")
     else:
         sentences += _general(result)
         if result["between_raters"]["text"]:
@@ -229,10 +267,14 @@ def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_un
     if planned and cast > planned:
         came = "1 vote came" if cast - planned == 1 else f"{cast - planned:,} votes came"
         sentences.append(f"{came} after the planned number: counted in the win rate, not in the test.")
-    if (result["ties"]["share"] or 0) > 0.5 and votes["decided"]:
+    if alike := result["ties"]["identical_prompts"]:
+        of = counted(votes["prompts"], "prompt")
+        sentences.append(f"On {alike:,} of {of} {_SAME}.")
+    neither = result["ties"]["both_good"] + result["ties"]["both_bad"]
+    if neither > votes["decided"] > 0:
         sentences.append("More than half of the votes chose neither answer: the verdict rests on the others.")
     if result["length"]["confounded"]:
-        sentences.append("Length may explain part of the preference: see below.")
+        sentences.append("Length may explain part of the preference: see Details.")
     return sentences
 
 
@@ -243,8 +285,10 @@ def listing(names: Sequence[str]) -> str:
 
 def _general(result: JudgedJson) -> list[str]:
     """Why a verdict applies only to these raters."""
-    if result["verdict"] not in ("better", "worse") or result["general"]:
+    if result["verdict"] not in (BETTER, WORSE, NO_WORSE) or result["general"]:
         return []
+    if result.get("margin"):
+        return ["A margin is tested for the raters who voted, not for raters in general."]
     raters, interval = result["votes"]["raters"], result.get("general_interval")
     if raters < FEWEST_RATERS:
         return [f"{raters:,} raters are too few to speak for raters in general: that takes {FEWEST_RATERS} or more."]
@@ -256,9 +300,9 @@ def _general(result: JudgedJson) -> list[str]:
 
 BETTER: Final = "better"
 WORSE: Final = "worse"
+NO_WORSE: Final = "no_worse"
 NO_DIFFERENCE: Final = "no_difference"
 NOT_ENOUGH: Final = "not_enough"
-CHOICES = ("both_good", "both_bad", "tie", "skip")
 
 
 def judge(
@@ -271,6 +315,7 @@ def judge(
     opened_early: int | None = None,
     left_out: int = 0,
     styles: Mapping[tuple[str, str], Style] | None = None,
+    margin: float = 0.0,
 ) -> JudgedJson:
     """The verdict on the votes of a test.
 
@@ -278,7 +323,8 @@ def judge(
     that raters guess. `planned` and `wanted` are as in `evidence.decide`. `closed_unseen`: no more votes will come, and
     nobody saw the tally before, so the sign test may run now, with fewer than planned. `opened_early`: after how many
     votes the tally was seen before the planned number. `left_out`: prompts that do not count because they trained a
-    contestant. `styles`: of the answers, by prompt and contestant.
+    contestant. `styles`: of the answers, by prompt and contestant. `margin`: in points, for a test of "no worse
+    than" on two contestants.
 
     "better" and "worse" refer to the second contestant against the first. With three or more, "better" means that one
     contestant beats every other, and `winner` says which. Both apply to these raters, unless `general`: then raters and
@@ -289,10 +335,12 @@ def judge(
     tables = pairs(titles)
     cast = sum(map(counts, votes))
     last = min(planned, cast) if planned and closed_unseen else planned
-    decided = [_pair(votes, first, second, titles, planned, last, wanted, len(tables)) for first, second in tables]
+    decided = [
+        _pair(votes, first, second, titles, planned, last, wanted, len(tables), margin) for first, second in tables
+    ]
     overview = _overview(votes, titles, planned, opened_early)
     several = len(names) > 2
-    outcome: OutcomeJson = _round_robin(decided, titles, overview["votes"]) if several else decided[0]
+    outcome: OutcomeJson = _round_robin(decided, titles) if several else decided[0]
     tested, title = names[-1], titles[names[-1]]
     result: JudgedJson = {
         **overview,
@@ -320,12 +368,15 @@ def decided_early(
     *,
     planned: int | None = None,
     wanted: int | Mapping[str, int] = 1,
+    margin: float = 0.0,
 ) -> float | None:
     """The odds of the evidence if it has decided the test: one contestant beats every other. None if it has not."""
     votes, tables = in_order(ballots), pairs(titles)
     beaten: dict[str, list[float]] = defaultdict(list)
     for first, second in tables:
-        decision = decide(votes, first, second, planned=planned, wanted=wanted, comparisons=len(tables))
+        decision = decide(
+            votes, first, second, planned=planned, wanted=wanted, comparisons=len(tables), margin=margin / 100
+        )
         if decision.winner and decision.by == "evidence":
             beaten[first if decision.winner == "first" else second].append(max(decision.evidence))
     won = [min(odds) for odds in beaten.values() if len(odds) == len(titles) - 1]
@@ -338,17 +389,18 @@ def _overview(
     choices = Counter(ballot.choice for ballot in votes if ballot.winner is None)
     wins = Counter(ballot.winner for ballot in votes if ballot.winner is not None)
     cast = sum(map(counts, votes))
-    undecided = choices["both_good"] + choices["both_bad"] + choices["tie"]
+    neither = choices["both_good"] + choices["both_bad"]
     identical = len({ballot.prompt for ballot in votes if ballot.automatic})
-    share = undecided / cast if cast else None
-    text = "No vote is a tie" if cast else "There are no votes yet"
-    if share:
-        text = f"{undecided:,} of {cast:,} votes chose neither ({percent(round(share, 3))})"
-    parts = [(choices["both_good"], "said both are good"), (choices["both_bad"], "said both are bad")]
-    parts += [(choices["tie"], "are ties between identical answers, which no rater saw")]
-    if share:
-        text += ": " + ", ".join(f"{number:,} {words}" for number, words in parts if number)
+    share = (neither + choices["tie"]) / cast if cast else None
+    people = cast - choices["tie"]
+    text = "No vote is a tie" if people else "There are no votes yet"
+    if neither:
+        text = f"{neither:,} of {counted(people, 'vote')} chose neither ({percent(round(neither / people, 3))}): "
+        parts = [(choices["both_good"], "said both are good"), (choices["both_bad"], "said both are bad")]
+        text += ", ".join(f"{number:,} {words}" for number, words in parts if number)
     text += "."
+    if identical:
+        text += f" On {counted(identical, 'prompt')} {_SAME}."
     return {
         "contestants": [{"id": name, "title": title} for name, title in titles.items()],
         "counts": {
@@ -385,22 +437,26 @@ def _pair(
     last: int | None,
     wanted: int | Mapping[str, int],
     comparisons: int,
+    margin: float,
 ) -> PairJson:
     """The decision on two contestants from the votes up to number `last`, with the figures of its sentence."""
-    decision = decide(votes, first, second, planned=last, wanted=wanted, comparisons=comparisons)
+    decision = decide(votes, first, second, planned=last, wanted=wanted, comparisons=comparisons, margin=margin / 100)
+    cast = sum(map(counts, votes))
     mine = [ballot for ballot in votes if {ballot.left, ballot.right} == {first, second}]
     chosen = [ballot for ballot in mine if ballot.winner is not None]
     won, decided = sum(ballot.winner == second for ballot in chosen), len(chosen)
-    large = at_large(votes, first, second, planned=last, comparisons=comparisons)
+    # Its test is that of a preference, and says nothing of a margin.
+    large = None if margin else at_large(votes, first, second, planned=last, comparisons=comparisons)
     met = duels(mine, first, second, wanted)
     wins, split = duel_majorities(met)
     evidence = evidence_as_dict(decision)
     evidence["text"] = evidence_text(evidence, decision)
-    fewest = fewest_prompts(comparisons)
+    fewest = fewest_prompts(comparisons, margin / 100)
+    no_worse = bool(margin) and decision.winner == "second"
     result: PairJson = {
-        "verdict": _word(decision, fewest),
+        "verdict": NO_WORSE if no_worse else _word(decision, fewest),
         "text": "",
-        "winner": first if decision.winner == "first" else second if decision.winner == "second" else None,
+        "winner": None if no_worse else {"first": first, "second": second, None: None}[decision.winner],
         "first": first,
         "second": second,
         "decided_by": decision.by,
@@ -424,9 +480,12 @@ def _pair(
         "level": plan_level(comparisons),
         "fewest": fewest,
         "reached": decision.reached,
+        "margin": margin,
+        "more": votes_to_decide(decision, cast, planned) if margin and not decision.winner else None,
         "evidence": evidence,
     }
-    result["text"] = sentence(result, decision, titles, sum(map(counts, votes)), planned)
+    alike = sum(ballot.automatic for ballot in votes if counts(ballot))  # no votes, to a reader
+    result["text"] = sentence(result, decision, titles, cast - alike, None if alike else planned)
     return result
 
 
@@ -444,10 +503,11 @@ def _interval(chosen: Sequence[Ballot], contestant: str) -> list[float] | None:
 def _word(decision: Decision, fewest: int) -> Word:
     if decision.winner:
         return BETTER if decision.winner == "second" else WORSE
-    return NO_DIFFERENCE if decision.reached and sum(decision.wins) >= fewest else NOT_ENOUGH
+    tested = decision.reached and sum(decision.wins) >= fewest and decision.null == 0.5
+    return NO_DIFFERENCE if tested else NOT_ENOUGH
 
 
-def _round_robin(judged: Sequence[PairJson], titles: Mapping[str, str], votes: VotesJson) -> OutcomeJson:
+def _round_robin(judged: Sequence[PairJson], titles: Mapping[str, str]) -> OutcomeJson:
     """One verdict on all pairs: the contestant that beats every other, else the clear pairs."""
     clear = [(pair, winner) for pair in judged if (winner := pair["winner"])]
     beaten: dict[str, set[str]] = defaultdict(set)
@@ -477,8 +537,7 @@ def _round_robin(judged: Sequence[PairJson], titles: Mapping[str, str], votes: V
     elif any(pair["verdict"] == NO_DIFFERENCE for pair in judged):
         verdict, text = NO_DIFFERENCE, f"No difference found between any two contestants ({together})."
     else:
-        of = f" of {votes['planned']:,} planned" if votes["planned"] else ""
-        verdict, text = NOT_ENOUGH, f"Not enough votes: {votes['cast']:,}{of} are in."
+        verdict, text = NOT_ENOUGH, "Not enough votes are in."
     return {
         "verdict": verdict,
         "text": text,

@@ -28,6 +28,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.load import remember
+from ftlab.data.partition import prompt_fingerprint
 from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ def add_arena(parser: Parser) -> None:
     command.add_argument(
         "--report", type=Path, metavar="FILE", help="report to write (HTML; default: in the workspace)"
     )
+    pooling = "Judge tests of one plan on different prompts together"
+    command = add_command(group, "pool", pool, pooling, "arena pool vT3x last")
+    command.add_argument("tests", nargs="+", metavar="TEST", help="two tests or more, as for `arena verdict`")
     asking = "Let a model judge all prompts: votes on some of them then correct it"
     example = "arena judge last --url http://127.0.0.1:8000/v1 --model my-model"
     command = add_command(group, "judge", judge, asking, example)
@@ -122,11 +126,19 @@ def _add_create(parser: Parser) -> None:
         '{"role": "assistant", "content": "..."}]]}',
     )
     parser.add_argument(
+        "--like", metavar="TEST", help="repeat this test: its contestants and plan, on prompts that it did not ask"
+    )
+    parser.add_argument(
         "--prompts",
         help="a file (JSONL, CSV, or .txt with a prompt on each line), data, or run:ID for its held-out rows "
         "(default: those of the last run among the contestants)",
     )
     add_columns(parser)
+    parser.add_argument(
+        "--conversations",
+        action="store_true",
+        help="contestants answer every turn of the user in a row themselves; raters vote on whole conversations",
+    )
     parser.add_argument("--number", type=int, metavar="N", help="draw this many of the prompts at random")
     parser.add_argument("--topic", metavar="COLUMN", help="column of topics; each topic gets its share of the prompts")
     parser.add_argument("--votes-per-prompt", type=int, default=1, metavar="N", help="votes on a prompt (default: 1)")
@@ -136,6 +148,27 @@ def _add_create(parser: Parser) -> None:
     parser.add_argument(
         "--planned", type=int, metavar="N", help="planned number of votes (default: all possible votes)"
     )
+    parser.add_argument(
+        "--no-worse-by",
+        type=float,
+        default=0.0,
+        metavar="POINTS",
+        help="test whether the second is no worse, within this many points, instead of better",
+    )
+    parser.add_argument(
+        "--attention", type=int, default=0, metavar="N", help="attention items for each rater; takes as many prompts"
+    )
+    parser.add_argument(
+        "--repeat", type=float, default=0.0, metavar="SHARE", help="share of the prompts that raters get again, swapped"
+    )
+    for what, items in (("attention", "correct attention items"), ("consistency", "repeated items judged alike")):
+        parser.add_argument(
+            f"--min-{what}",
+            type=float,
+            default=0.0,
+            metavar="SHARE",
+            help=f"exclude raters below this share of {items}",
+        )
     parser.add_argument(
         "--rubric", default="overall", help="separated by commas: overall, correctness, completeness, ..."
     )
@@ -170,13 +203,15 @@ def _add_links(parser: Parser) -> None:
 
 
 def create(args: argparse.Namespace) -> int:
-    from ftlab.arena import blind_tests, prompt_sources
+    from ftlab.arena import asking, blind_tests, prompt_sources
     from ftlab.arena.answers import check_generation
+    from ftlab.arena.conversations import is_script
     from ftlab.arena.power import plan_in_words
 
     workspace, store = open_tests(args)
+    before = _repeated(args, store) if args.like else None
     contestants = with_titles(read_contestants(args.contestant, workspace))
-    settings = blind_tests.TestSettings(
+    settings = asking.TestSettings(
         check_generation({"max_new_tokens": args.max_new_tokens}),
         options=split_words(args.options),
         rubric=split_words(args.rubric),
@@ -185,34 +220,87 @@ def create(args: argparse.Namespace) -> int:
         overlap=args.overlap,
         live=args.live,
         completion=args.completion.strip(),
+        margin=args.no_worse_by,
+        attention=args.attention,
+        repeats=args.repeat,
+        min_attention=args.min_attention,
+        min_consistency=args.min_consistency,
+        conversations=args.conversations,
     )
+    asked: set[str] = set()
+    if before is not None:
+        from ftlab.arena.pooling import asked_in_plan
+
+        contestants = [asking.ContestantSpec(r.title, r.spec) for r in blind_tests.list_contestants(store, before.id)]
+        settings = replace(blind_tests.settings_of(before), gave_away=0)
+        asked = asked_in_plan(store, before)
     prompts: list[PromptSpec] = []
     left_out = available = 0
     if not args.live:
         specs = [contestant.spec for contestant in contestants]
-        prompts, left_out = prompt_sources.fresh(
-            read_prompts(args.prompts, args.topic, specs, workspace, named_columns(args)), specs, workspace
-        )
+        columns, scripts = named_columns(args), settings.conversations
+        every = read_prompts(args.prompts, args.topic, specs, workspace, columns, conversations=scripts)
+        prompts, left_out = prompt_sources.fresh(every, specs, workspace)
+        prompts = [prompt for prompt in prompts if prompt_fingerprint(prompt.messages) not in asked]
+        if asked and not prompts:
+            raise InputError("All of these prompts were asked before", try_="--prompts with other ones")
         available = len(prompts)
         prompts = prompt_sources.sample(prompts, args.number, by_topic=bool(args.topic), seed=args.seed)
-    planned = args.planned or blind_tests.capacity(len(contestants), len(prompts), settings)
+    planned = args.planned or asking.capacity(len(contestants), len(prompts), settings)
     if planned is None:
         raise InputError("A live test needs a planned number of votes", try_="--planned 100")
-    title = args.title or " against ".join(contestant.title for contestant in contestants)
+    again = f"{before.title}, repeated" if before is not None else ""
+    title = args.title or again or " against ".join(contestant.title for contestant in contestants)
     test_id = blind_tests.create_test(store, title, contestants, prompts, settings, planned)
     if args.prompts and (columns := named_columns(args)):
         remember(DataConfig(source=args.prompts, columns=columns), workspace)
-    shape = {"overlap": args.overlap, "contestants": len(contestants)}
-    power = plan_in_words(planned, len(prompts) or None, args.votes_per_prompt, **shape)
+    shape = {"overlap": settings.overlap, "contestants": len(contestants), "margin": settings.margin}
+    counting = len(prompts) - settings.attention if prompts else None
+    power = plan_in_words(planned, counting, settings.votes_per_prompt, **shape)
     value = {"test": test_id, "title": title, "prompts": len(prompts), "left_out": left_out, "planned": planned}
     trained_on = f", {left_out} left out: a contestant was trained on them or near copies" if left_out else ""
     if args.number and not args.live and args.number > available:
-        trained_on = f", all that there are: {args.number} were asked for{trained_on}"
-    lines = [f"test       {test_id}  {title}", f"prompts    {len(prompts)}{trained_on}", f"planned    {planned} votes"]
+        trained_on = f" (you asked for {args.number}; no more are available){trained_on}"
+    scripts_ = sum(map(is_script, (prompt.messages for prompt in prompts)))
+    if settings.conversations:
+        trained_on = f", {scripts_} of them with several turns{trained_on}"
+    elif scripts_:
+        trained_on += (
+            f"; {scripts_} hold several turns and no answers: --conversations lets contestants answer each turn"
+        )
+    lines = [
+        f"test       {test_id}  {title}",
+        f"prompts    {len(prompts)}{trained_on}",
+        f"planned    {counted(planned, 'vote')}",
+    ]
     print_result(args, value | {"power": power}, *lines, *([power] if power else []))
     if not args.json:
         say(f"Next: python -m ftlab arena {'serve' if args.live else 'generate'}{workspace.flag}")
     return 0
+
+
+# What `create --like` takes from the other test.
+_OF_PLAN = (
+    *("contestant", "rubric", "options", "instructions", "votes_per_prompt", "overlap", "live", "completion"),
+    *("max_new_tokens", "no_worse_by", "attention", "repeat", "min_attention", "min_consistency", "conversations"),
+)
+
+
+def _repeated(args: argparse.Namespace, store: Any) -> Any:
+    """The test of `--like`. Raises InputError for options that would change its plan."""
+    usual = Parser()
+    _add_create(usual)
+    changed = [f"--{name.replace('_', '-')}" for name in _OF_PLAN if getattr(args, name) != usual.get_default(name)]
+    if changed:
+        raise InputError(
+            "A test with --like keeps the contestants and the plan of the other one",
+            given=", ".join(changed),
+            allowed="--prompts, --number, --topic, --planned, --title",
+        )
+    test = find_test(store, args.like)
+    if test.settings["live"]:
+        raise InputError("A live test has no prompts to be repeated on", given=test.title)
+    return test
 
 
 def generate(args: argparse.Namespace) -> int:
@@ -252,7 +340,7 @@ def generate(args: argparse.Namespace) -> int:
 def verdict(args: argparse.Namespace) -> int:
     from ftlab.arena import blind_tests
     from ftlab.arena.tally import evaluate, watch
-    from ftlab.report.arena import check_lines, write_arena_report
+    from ftlab.report.arena import check_lines, quality_rows, write_arena_report
 
     _, store = open_tests(args)
     test = find_test(store, args.test)
@@ -268,9 +356,7 @@ def verdict(args: argparse.Namespace) -> int:
     if blind_tests.revealed(store, test.id) is None:
         counts = blind_tests.progress(store, test.id)
         value = {"test": test.id, "revealed": None, "votes": counts["votes"], "planned": counts["planned"]}
-        print_result(
-            args, value, f"The result is hidden: {counts['votes']} of {counts['planned']} planned votes are in."
-        )
+        print_result(args, value, f"The result is hidden: {blind_tests.votes_in_words(counts)} are in.")
         if not args.json:
             say("It appears at the planned number of votes. --early shows it now, and every report will say so.")
         return 0
@@ -284,9 +370,33 @@ def verdict(args: argparse.Namespace) -> int:
         "",
         *(f"{contestant['title']:<32} won {wins[contestant['id']]:,}" for contestant in result["contestants"]),
         *(f"{label:<20} {text}" for label, text in check_lines(result)),
+        *(_quality_text(row) for row in quality_rows(result)),
         *(f"note: {note}" for note in result["notes"]),
         f"\nreport     {report}",
     )
+
+
+def pool(args: argparse.Namespace) -> int:
+    from ftlab.arena import pooling
+
+    _, store = open_tests(args)
+    result = pooling.pool(store, [find_test(store, name).id for name in args.tests])
+    lines = [
+        f"test       {row['test']}  {row['title']}: won {row['wins']} of {row['wins'] + row['losses']} prompts"
+        for row in result["tests"]
+    ]
+    return print_result(args, result, result["text"], "", *lines, *(f"note: {note}" for note in result["notes"]))
+
+
+def _quality_text(row: list[str]) -> str:
+    name, votes, seconds, attention, repeated, agrees, excluded = row
+    parts = [
+        f"{votes} {'vote' if votes == '1' else 'votes'}",
+        seconds and f"{seconds} s each",
+        attention and f"attention items {attention}",
+    ]
+    parts += [repeated and f"repeated alike {repeated}", agrees and f"agrees {agrees}", excluded]
+    return f"rater {name:<14} {', '.join(filter(None, parts))}"
 
 
 def judge(args: argparse.Namespace) -> int:
@@ -351,7 +461,7 @@ def void(args: argparse.Namespace) -> int:
     links.void(store, people[args.rater])
     counts = blind_tests.progress(store, test.id)
     value = {"test": test.id, "rater": args.rater, "votes": counts["votes"], "voided": counts["voided"]}
-    text = f"Excluded the votes of {args.rater}: {counts['votes']} of {counts['planned']} planned votes are in."
+    text = f"Excluded the votes of {args.rater}: {blind_tests.votes_in_words(counts)} are in."
     return print_result(args, value, text)
 
 
@@ -373,6 +483,7 @@ def export(args: argparse.Namespace) -> int:
     if votes.pairs and not args.json:
         settings = ["stage=dpo", f"data.source={folder / preferences.DPO_FILE}"]
         settings += learning_from(store, test.id, workspace) or ["model.base=..."]
+        settings += [f"preference.{name}={value}" for name, value in votes.settings().items()]
         where = ["--workspace", str(args.workspace)] if args.workspace else []
         words = [word for setting in settings for word in ("--set", setting)]
         say(f"Next: python -m ftlab train {shlex.join([*words, *where])}")
@@ -383,18 +494,19 @@ def list_tests(args: argparse.Namespace) -> int:
     from ftlab.arena import blind_tests
 
     _, store = open_tests(args)
-    rows = []
+    rows, lines = [], []
     for test in blind_tests.list_tests(store):
-        counts: dict[str, Any] = {**blind_tests.progress(store, test.id)}
+        known = blind_tests.progress(store, test.id)
+        cast, planned = blind_tests.votes_of_people(known)
+        counts: dict[str, Any] = {**known}
         del counts["raters"]
         rows.append({"test": test.id, "title": test.title, **counts})
+        lines.append(
+            f"{test.id:<18} {known['state']:<11} {known['answers']}/{known['answers_wanted']} answers  "
+            f"{cast}/{planned} votes  {test.title}"
+        )
     if not rows and not args.json:
         say("No blind tests yet. Create one with: python -m ftlab arena create --contestant base --contestant run:last")
-    lines = (
-        f"{row['test']:<18} {row['state']:<11} {row['answers']}/{row['answers_wanted']} answers  "
-        f"{row['votes']}/{row['planned']} votes  {row['title']}"
-        for row in rows
-    )
     return print_result(args, {"tests": rows}, *lines)
 
 
@@ -459,7 +571,7 @@ def serve(args: argparse.Namespace) -> int:
                 before = counts["votes"]
                 # It does not reveal the direction, only that the votes are enough.
                 enough = "" if counts["revealed"] or not watch(store, test.id) else "  enough for a verdict"
-                progress.line(f"{counts['votes']} of {counts['planned']} votes{enough}", "votes")
+                progress.line(f"{blind_tests.votes_in_words(counts)}{enough}", "votes")
             time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
         progress.close("The page is closed.")
@@ -485,7 +597,9 @@ def fetch(args: argparse.Namespace) -> int:
 
     _, store = open_tests(args)
     votes = {test_id: blind_tests.progress(store, test_id)["votes"] for test_id in backup.fetch(store, args.source)}
-    return print_result(args, {"votes": votes}, *(f"{test_id}  {count} votes" for test_id, count in votes.items()))
+    return print_result(
+        args, {"votes": votes}, *(f"{test_id}  {counted(count, 'vote')}" for test_id, count in votes.items())
+    )
 
 
 def _open_for(store: Any, test: Any, args: argparse.Namespace) -> str | None:

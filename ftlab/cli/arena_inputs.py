@@ -123,6 +123,8 @@ def read_prompts(
     specs: Sequence[dict[str, Any]],
     workspace: Workspace,
     columns: Mapping[str, str] | None = None,
+    *,
+    conversations: bool = False,
 ) -> list[PromptSpec]:
     """The prompts of `source` (default: the held-out rows of the last run among the contestants)."""
     from ftlab.arena import prompt_sources
@@ -134,27 +136,16 @@ def read_prompts(
         source = prompt_sources.RUN_PREFIX + runs[-1]
     path = Path(source).expanduser()
     if path.is_file():
-        return prompt_sources.from_file(path, workspace, topic=topic, columns=columns)
-    return prompt_sources.held_out(source, workspace, topic=topic, columns=columns)
+        return prompt_sources.from_file(path, workspace, topic=topic, columns=columns, conversations=conversations)
+    return prompt_sources.held_out(source, workspace, topic=topic, columns=columns, conversations=conversations)
 
 
-def learning_from(store: Any, test_id: str, workspace: Workspace) -> list[str]:
-    """The settings of a run that trains on the votes: it continues the run that raters preferred, else the last run,
-    else it starts from the base that answered."""
-    from ftlab.arena import blind_tests, tally
-    from ftlab.config import load_config
-    from ftlab.config.methods import CONTINUED
+def learning_from(store: Store, test_id: str, workspace: Workspace) -> list[str]:
+    """The settings of a run that trains on the votes: what it continues, or the base that answered."""
+    from ftlab.arena.preferences import start_after
 
-    specs = {contestant.id: contestant.spec for contestant in blind_tests.list_contestants(store, test_id)}
-    winner = tally.evaluate(store, test_id).get("winner")
-    order = ([specs[winner]] if winner in specs else []) + list(reversed(specs.values()))
-    for spec in order:
-        if spec.get("run"):
-            run = workspace.run(spec["run"])
-            if not run.adapter.exists() or load_config(run.config_file).method.name in CONTINUED:
-                return [f"model.start={run.id}"]
-    base = next((spec["base"] for spec in order if spec.get("base")), None)
-    return [f"model.base={base}"] if base else []
+    run, base = start_after(store, test_id, workspace)
+    return [f"model.start={run}"] if run else [f"model.base={base}"] if base else []
 
 
 def open_tests(args: argparse.Namespace) -> tuple[Workspace, Any]:

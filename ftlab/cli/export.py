@@ -9,7 +9,7 @@ from typing import Any
 
 from ftlab.cli.output import Progress, print_json, say
 from ftlab.cli.parser import Parser, add_run, add_strength, define
-from ftlab.core.words import counted
+from ftlab.core.words import byte_size, counted
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 
@@ -87,7 +87,7 @@ def export(args: argparse.Namespace) -> int:
     progress.close("")
     for line in [*lines(done.verification), *done.notes]:
         say(line)
-    size = f"{counted(len(done.files), 'file')}, {done.size / 1e6:,.1f} MB"
+    size = f"{counted(len(done.files), 'file')}, {byte_size(done.size)}"
     say(f"{size}. README.md is the model card and shows how to load it.")
     if args.json:
         print_json(done.as_dict())

@@ -40,7 +40,7 @@ COMMANDS = {
     },
     "Chat": {
         "chat": ("chat:add_chat", "Chat with the base and the trained model, one below the other"),
-        "serve": ("serve:add_serve", "Serve base and trained model to programs here, as OpenAI's API does"),
+        "serve": ("app:add_serve", "Serve base and trained model to programs here, as OpenAI's API does"),
     },
     "Blind test": {
         "arena": ("arena:add_arena", "Create, answer, serve and evaluate blind tests; train on their votes"),
@@ -111,9 +111,10 @@ def _command_list() -> str:
 
 
 def _run(args: Any) -> int:
+    from ftlab.cli.output import Interrupted
     from ftlab.core.damage import explained
     from ftlab.core.files import disk_full
-    from ftlab.core.quiet import quieten
+    from ftlab.core.processes import quieten
     from ftlab.core.workspace import default_root
 
     quieten()
@@ -123,7 +124,7 @@ def _run(args: Any) -> int:
     except FtlabError as error:
         return _report(error, as_json=as_json)
     except KeyboardInterrupt:
-        return _report(_Interrupted("Interrupted"), as_json=as_json)
+        return _report(Interrupted("Interrupted"), as_json=as_json)
     except BrokenPipeError:
         sys.stderr.close()
         return 1
@@ -135,10 +136,6 @@ def _run(args: Any) -> int:
         if as_json:
             _print_failure(FtlabError("Something went wrong inside ftlab", try_="see standard error"))
         raise
-
-
-class _Interrupted(FtlabError):
-    exit_code = 130
 
 
 def _report(error: FtlabError, *, as_json: bool) -> int:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftlab.cli.output import Progress, agreed, print_result
+from ftlab.cli.output import Progress, agreed, keeping, print_result
 from ftlab.cli.parser import add_command, add_sending
 from ftlab.config import DataConfig, load_config
 from ftlab.core.workspace import Workspace
@@ -44,7 +44,7 @@ def add_make(group: Any) -> None:
     command.add_argument("--no-judge", action="store_true", help="do not let the model judge each row")
     add_sending(command)
     command.add_argument("--seed", type=int, default=42, help="which documents are held out (default: %(default)s)")
-    command.add_argument("--name", help="name of the new data (default: that of the folder or file)")
+    command.add_argument("--name", help="name of the data that documents become (default: that of the folder or file)")
     command.add_argument("--who", help="who makes the change (default: your login name)")
 
     accepting = "Accept the rows of a version that a model wrote and nobody has read; training asks for it"
@@ -57,7 +57,7 @@ def add_make(group: Any) -> None:
 def make(args: argparse.Namespace) -> int:
     """Show the cost, ask, and write. Ctrl+C stops; replies so far are kept, and the same command continues."""
     from ftlab.synthesis.make import make as write
-    from ftlab.synthesis.plan import build_settings, plan
+    from ftlab.synthesis.plan import build_settings, plan, replies_file
 
     workspace = Workspace.open(args.workspace)
     if not args.source and not args.answers:
@@ -77,12 +77,13 @@ def make(args: argparse.Namespace) -> int:
     )
     work = _work(args, workspace, settings, run)
     planned = plan(work, workspace)
-    needed = settings.endpoint is not None and planned.open > 0
+    needed = settings.endpoint is not None and planned.open + planned.unjudged > 0
     if not agreed(args, {"plan": planned.as_dict()}, planned.lines(), needed=needed):
         return 0
     progress = Progress()
     try:
-        made = write(work, workspace, who=args.who, progress=progress)
+        with keeping(replies_file(workspace, work)):
+            made = write(work, workspace, who=args.who, progress=progress)
     finally:
         progress.close("")
     return print_result(
@@ -103,9 +104,14 @@ def _work(args: argparse.Namespace, workspace: Workspace, settings: Settings, ru
 
     more = {CASES: args.cases, PARAPHRASES: args.paraphrases}
     wanted = [kind for kind, count in more.items() if count]
+    if run is not None and (args.source or wanted or args.rows):
+        raise InputError("--answers takes the prompts of the run, all of them", try_="leave out everything else")
+    if args.base and (args.url or args.model):
+        other = "--url" if args.url else "--model"
+        raise InputError(f"--base writes on this machine, so {other} has no use", try_="leave out one of the two")
+    if run is not None or wanted:
+        _check_documents_only(args)
     if run is not None:
-        if args.source or wanted or args.rows:
-            raise InputError("--answers takes the prompts of the run, all of them", try_="leave out everything else")
         return answer_work(run, workspace, settings)
     if len(wanted) > 1 or (wanted and args.rows):
         raise InputError("Only one of --rows, --cases and --paraphrases can be given", try_="run the command twice")
@@ -126,9 +132,28 @@ def _work(args: argparse.Namespace, workspace: Workspace, settings: Settings, ru
     return document_work(args.source, settings, examples, args.name)
 
 
+def _check_documents_only(args: argparse.Namespace) -> None:
+    """Raise InputError for what only rows about documents take."""
+    if args.name:
+        raise InputError(
+            "Rows that are added to your data become its next version, under its name",
+            given=f"--name {args.name}",
+            allowed="--name with documents alone",
+            try_="leave out --name",
+        )
+    if args.examples:
+        raise InputError(
+            "Rows that are added to your data take its own rows as examples",
+            given=f"--examples {args.examples}",
+            allowed="--examples with documents alone",
+            try_="leave out --examples",
+        )
+
+
 def accept(args: argparse.Namespace) -> int:
     from ftlab.data.curation import accept_unread
-    from ftlab.data.versions import find, train_command
+    from ftlab.data.version_store import find
+    from ftlab.data.versions import train_command
 
     workspace = Workspace.open(args.workspace)
     version = accept_unread(find(args.source, workspace), workspace, who=args.who, why=args.why)

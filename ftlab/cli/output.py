@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.core.comparison import ComparisonJson, MeasureJson
@@ -40,6 +42,27 @@ def agreed(args: argparse.Namespace, planned: Mapping[str, Any], lines: Sequence
     if not sys.stdin.isatty():
         raise InputError("Nothing was sent: the cost needs your confirmation", try_="add --yes")
     return input("Send it? [y/N] ").strip().lower() in ("y", "yes")
+
+
+class Interrupted(FtlabError):
+    exit_code = 130
+
+
+@contextlib.contextmanager
+def keeping(*files: Path) -> Iterator[None]:
+    """Say after Ctrl+C that replies are kept, where some came: one of `files`, which hold them, has grown."""
+    before = [_size(file) for file in files]
+    try:
+        yield
+    except KeyboardInterrupt:
+        if [_size(file) for file in files] == before:
+            raise
+        kept = "Replies that had come are kept: the same command asks only for the rest"
+        raise Interrupted("Interrupted", why=kept) from None
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def print_json(value: Mapping[str, Any]) -> None:

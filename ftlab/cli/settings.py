@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -84,12 +84,27 @@ def _add_section(parser: Parser, title: str, prefix: str, fields: dict[str, Fiel
     return hidden
 
 
-def _help(info: FieldInfo) -> str:
-    kind, default = kind_of(info.annotation), info.get_default(call_default_factory=True)
+def add_fields(parser: Parser, section: str, flags: Mapping[str, str], description: str) -> None:
+    """Add an option for each of `flags`, drawn from the field of `section` that it names; None where it is not set."""
+    of_run: Any = RunConfig.model_fields[section]
+    group = parser.add_argument_group(of_run.title, description)
+    for flag, name in flags.items():
+        info = of_run.annotation.model_fields[name]
+        kind = kind_of(info.annotation)
+        reads: dict[str, Any] = {"action": "store_true"}
+        if kind is not bool:
+            reads = {"type": kind if kind in (int, float) else str, "metavar": _metavar(info)}
+        group.add_argument(flag, dest=name, default=None, help=_help(info, usual=False), **reads)
+
+
+def _help(info: FieldInfo, *, usual: bool = True) -> str:
+    kind = kind_of(info.annotation)
+    default = info.get_default(call_default_factory=True) if usual else None
     choices = f"One of {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
-    usual = "" if default in (None, "", [], {}) else f"Default: {str(default).lower() if kind is bool else default}"
+    value = str(default).lower() if kind is bool else default
+    stated = "" if default in (None, "", [], {}) else f"Default: {value}"
     text = ". ".join(
-        filter(None, [info.title, (info.description or "").rstrip("."), choices, range_of(info).capitalize(), usual])
+        filter(None, [info.title, (info.description or "").rstrip("."), choices, range_of(info).capitalize(), stated])
     )
     return f"{text}.".replace("%", "%%")
 

@@ -44,7 +44,7 @@ def add_quickstart(parser: Parser) -> None:
     parser.add_argument(
         "--base",
         default=STARTER,
-        help="smollm2 (a real model: 93 MB, 7 minutes), a folder, a GGUF file or a Hub id (default: the toy starter)",
+        help="smollm2 (a real model: 89 MB, 7 minutes), a folder, a GGUF file or a Hub id (default: the toy starter)",
     )
     parser.add_argument("--rows", type=int, metavar="N", help="train on fewer of the 600 tickets: faster, learns less")
 
@@ -283,7 +283,7 @@ def _next_steps(run: RunDirectory, comparison: ComparisonJson, workspace: Worksp
     config = load_config(run.config_file)
     advice = "".join(f"  - {step}\n" for step in next_steps(comparison, config))
     own_data = train_command("my.jsonl", workspace, config.model.base)
-    real = "  use a real base             --set model.base=smollm2 (93 MB; the README lists bases by GPU memory)"
+    real = "  use a real base             --set model.base=smollm2 (89 MB; the README lists bases by GPU memory)"
     return (
         f"\nNext steps:\n{advice}"
         f"  chat with both models       python -m ftlab chat {run.id}{where}\n"

@@ -69,8 +69,8 @@ class EvaluationConfig(Section):
     likelihood: bool = field(
         False,
         "Labels by likelihood",
-        "Also classify by the label with the highest likelihood, not only by the written answer. Slow with many "
-        "labels.",
+        "Also classify by the label with the highest likelihood, not only by the written answer. Each question is read "
+        "once for all labels; many of them still take time.",
         advanced=True,
     )
     schema_file: str | None = field(
@@ -118,8 +118,8 @@ class EvaluationConfig(Section):
     retrieved: int = field(
         0,
         "Retrieved rows",
-        "Also compare with retrieval: so many training rows, the nearest to each question, stand before it, for the "
-        "base and for the adapted model. 0: off. Rows that are near copies of a question are never shown.",
+        "Also compare with retrieval: the number of nearest training rows to put before each question, for the base "
+        "and for the adapted model. 0: off. Near copies of a question are never used.",
         advanced=True,
         ge=0,
         le=100,
@@ -163,8 +163,8 @@ class EvaluationConfig(Section):
     margin: float | None = field(
         None,
         "Margin",
-        "How many points worse is still good enough. Whether the adapted model is no worse by that much is then told "
-        "beside better and worse. Choose it before you see results: a later change is said. Empty: not asked.",
+        'How many points worse is still good enough: adds a verdict of "no worse". Set it before you see results; a '
+        "later change is reported. Empty: off.",
         unit="points",
         advanced=True,
         gt=0,

@@ -81,7 +81,7 @@ class ModelConfig(Section):
     base: str = field(
         STARTER,
         "Base model",
-        "`starter` (the toy that ships with ftlab), `smollm2` (SmolLM2 135M Instruct, 93 MB from the Python package "
+        "`starter` (the toy that ships with ftlab), `smollm2` (SmolLM2 135M Instruct, 89 MB from the Python package "
         "index; write ./smollm2 for a folder of that name), a local folder, a GGUF file, or a Hub id such as "
         "Qwen/Qwen3-0.6B.",
         min_length=1,

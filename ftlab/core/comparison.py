@@ -15,6 +15,7 @@ from typing import Any, Literal, NotRequired
 # typing's own cannot be made a schema of below Python 3.12 (pydantic).
 from typing_extensions import TypedDict
 
+from ftlab.core import earlier
 from ftlab.core.files import DamagedFile, Stored, read_json
 
 KeptAnswer = Literal["kept", "lost", "unknown"]
@@ -500,6 +501,7 @@ def whole_form(stored: Mapping[str, Any], scores: Mapping[str, ScoresJson] | Non
     """A comparison as it is read: `stored`, the `scores` of its sides, and what follows from its measures and verdicts;
     what it holds stays."""
     whole: Any = _beside(stored, {**stored, **(scores or {})})
+    whole.update(earlier.comparison(whole))
     for name, known in _following(whole).items():
         value = whole.get(name, {})
         if isinstance(value, Mapping):

@@ -6,6 +6,7 @@ and removed from everything the server returns.
 
 from __future__ import annotations
 
+import abc
 import ipaddress
 import math
 import os
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from ftlab.core.web import Answer, TooMuch, ask, is_near, open_client
@@ -194,9 +195,9 @@ class Asker:
 
         The first is sent alone: a wrong key or model is found by one request. After `should_stop`, or a failure, no
         more are sent; replies on their way have been paid for and are returned if they come soon. Raises the failure
-        that ended it, after them.
+        that ended it, after them. May be called again once all have come back.
         """
-        todo: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        todo: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         replied: queue.SimpleQueue[Replied | Exception | None] = queue.SimpleQueue()
 
         def work() -> None:
@@ -205,6 +206,8 @@ class Asker:
                     request = todo.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
                     continue
+                if request is None:
+                    return
                 began = time.monotonic()
                 try:
                     reply, refused = self.ask(request.messages, request.tools), ""
@@ -247,7 +250,10 @@ class Asker:
                         for request in requests[1:]:
                             todo.put(request)
         finally:
-            self._ended.set()
+            if done < len(requests):
+                self._ended.set()
+            for _ in threads:
+                todo.put(None)
         if failure is not None:
             raise failure
 
@@ -458,34 +464,84 @@ def estimate_tokens(text: str) -> int:
 
 
 def money(value: float) -> str:
-    """A cost in the currency of the prices: 0.0042, 0.31, 12.40."""
+    """A cost in the currency of the prices, with two significant digits at least: 0.0042, 0.31, 12.40."""
     if value == 0:
         return "nothing"
-    return f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
+    if value >= 0.0995:
+        return f"{value:,.2f}"
+    return f"{value:.{1 - math.floor(math.log10(value))}f}".rstrip("0")
 
 
-def sending_lines(
-    what: str,
-    host: str,
-    tokens: tuple[int, int, int],
-    prices: tuple[float | None, float | None],
-    *,
-    is_here: bool,
-    also: str = "",
-) -> list[str]:
-    """What every plan says before `what` (plural) is sent: tokens sent, received and received at most, what that
-    costs and costs at most, and whether it leaves this machine."""
-    sent, received, at_most = tokens
-    price, price_at_most = prices
-    return [
-        f"About {sent:,} tokens are sent and about {received:,} are received (at most {at_most:,}).{also} A model that "
-        "thinks before it replies writes more.",
-        "Cost unknown: give the prices per million tokens (0 for your own server)."
-        if price is None
-        else f"That costs about {money(price)}, at most {money(price_at_most or 0)}."
-        if price_at_most
-        else "That costs nothing by these prices.",
-        f"{what} are read by a server on this machine and do not leave it."
-        if is_here
-        else f"{what} leave this machine for {host}.",
-    ]
+def answered_before(number: int, how: str = "", then: str = "not sent again") -> str:
+    """What a plan adds about the `number` of requests that have a reply; nothing for none."""
+    if not number:
+        return ""
+    was, are = ("was", "is") if number == 1 else ("were", "are")
+    return f"; {number:,} {was} answered before{how} and {are} {then}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendingPlan(abc.ABC):
+    """What requests to a `model` at a `host` (None: on this machine, without a server) take: how many, how many of them
+    have a reply already, estimated tokens, and their cost in the currency of the given prices (None: not given)."""
+
+    model: str
+    host: str | None
+    is_here: bool
+    requests: int
+    known: int
+    prompt_tokens: int
+    reply_tokens: int
+    reply_tokens_at_most: int
+    price: float | None
+    price_at_most: float | None
+
+    @classmethod
+    def to(
+        cls, endpoint: Endpoint, tokens: tuple[int, int, int], prices: tuple[float | None, float | None], **own: Any
+    ) -> Self:
+        """The plan of requests to `endpoint`, of `tokens` sent, received and received at most, with its other fields
+        in `own`."""
+        sent, received, at_most = tokens
+        return cls(
+            model=endpoint.model,
+            host=endpoint.host,
+            is_here=endpoint.is_here,
+            prompt_tokens=sent,
+            reply_tokens=received,
+            reply_tokens_at_most=at_most,
+            price=cost(sent, received, *prices),
+            price_at_most=cost(sent, at_most, *prices),
+            **own,
+        )
+
+    @property
+    def open(self) -> int:
+        return self.requests - self.known
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @abc.abstractmethod
+    def lines(self) -> list[str]:
+        """What the user should know before anything is sent."""
+
+    def before_sending(self, what: str, also: str = "") -> list[str]:
+        """What every plan says before `what` (plural) is sent: tokens, what they cost, and whether it leaves this
+        machine."""
+        tokens = f"About {self.prompt_tokens:,} tokens are sent"
+        if self.reply_tokens_at_most:
+            tokens += f" and about {self.reply_tokens:,} are received (at most {self.reply_tokens_at_most:,}).{also}"
+            tokens += " A model that thinks before it replies writes more."
+        else:
+            tokens += "."
+        costs = "That costs nothing by these prices."
+        if self.price is None:
+            prices = "prices per million" if self.reply_tokens_at_most else "price per million input"
+            costs = f"Cost unknown: give the {prices} tokens (0 for your own server)."
+        elif self.price_at_most:
+            at_most = f", at most {money(self.price_at_most)}" if self.reply_tokens_at_most else ""
+            costs = f"That costs about {money(self.price)}{at_most}."
+        leaves = f"leave this machine for {self.host}."
+        stays = "are read by a server on this machine and do not leave it."
+        return [tokens, costs, f"{what} {stays if self.is_here else leaves}"]

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from ftlab.core.parsing import DEEPEST, check_depth, mended
 from ftlab.core.parsing import whole as in_unicode
+from ftlab.core.words import byte_size
 from ftlab.errors import FtlabError, InputError, shorten
 
 _AGAIN = "the weights are in a separate file: evaluate the run again (python -m ftlab evaluate RUN)"
@@ -97,6 +99,17 @@ def write_together(texts: Mapping[Path, str]) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write a file to, which then replaces `path` atomically; after an error `path` is as it was."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -199,6 +212,27 @@ def file_name(name: str, otherwise: str) -> str:
     return re.sub(r"[^\w .,()&+-]+", "-", name).strip(" .-") or otherwise
 
 
+def keep_copy(path: Path, folder: Path) -> Path:
+    """A copy of an uploaded file in `folder`, under its own name. Each content has its own folder, so the same file is
+    stored once."""
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+    target = folder / content / f"{file_name(path.stem, 'data')[:60]}{path.suffix.lower()}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return target
+
+
+def lines_of(files: Iterable[Path], who: str, keys: Container[str]) -> Iterator[dict[str, Any]]:
+    """The lines of `who` about `keys` in those of `files` (JSONL) that exist; those of the first file come last, so
+    that they take precedence."""
+    for file in reversed(list(files)):
+        for line in read_jsonl(file):
+            if line.get("who") == who and line.get("key") in keys:
+                yield line
+
+
 def end_last_line(file: Path) -> None:
     """A killed process may have left half a line: the next line must not be appended to it."""
     with contextlib.suppress(FileNotFoundError):
@@ -242,6 +276,12 @@ def sizes_in(folder: Path) -> dict[str, int]:
     """The sizes in bytes of all files below `folder`, by their path relative to it."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def digest(value: Any, length: int = 64, **options: Any) -> str:
+    """The first `length` hex digits of the SHA-256 of `value` as JSON, written with the `options` of json.dumps.
+    Files on disk are found by such keys, so a caller must not change its own."""
+    return hashlib.sha256(json.dumps(value, **options).encode()).hexdigest()[:length]
 
 
 def tail(path: Path, size: int = 8000) -> str:
@@ -390,7 +430,7 @@ def _full(error: BaseException, folder: Path) -> FtlabError:
 def room_left(place: Path) -> str:
     """The free space on the disk of `place`, in words."""
     folder, free = _free(place)
-    return f"{f'{free / 2**30:.1f} GB' if free >= 2**30 else f'{free / 2**20:.1f} MB'} are free on the disk of {folder}"
+    return f"{byte_size(free)} are free on the disk of {folder}"
 
 
 def _free(place: Path) -> tuple[Path, int]:

@@ -3,6 +3,10 @@ blind test, a data check, an export.
 
 There is no daemon. Readers combine the status that the process writes with the lock that it holds as long as it lives
 (see `processes`). A stop file asks the process to end; a second request kills it with all its children.
+
+    begin(job, Status(created=now)); start(job, command, environment(...))    whoever starts it
+    run(job, work)                                                            the process itself
+    followed(job, Status); stop(job, status)                                  everybody else
 """
 
 from __future__ import annotations
@@ -12,21 +16,35 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from ftlab.core import processes
-from ftlab.core.files import DamagedFile, last_line, locked, read_json, write_json, write_text
-from ftlab.core.processes import HUB_VARIABLES, child_environment, mark_of, package_path
+from ftlab.core.files import DamagedFile, disk_full, last_line, locked, read_json, write_json, write_text
+from ftlab.core.processes import (
+    HUB_VARIABLES,
+    child_environment,
+    give_way,
+    hold_own,
+    let_go,
+    mark_of,
+    package_path,
+    quieten,
+)
 from ftlab.errors import ErrorJson, FtlabError, shorten
 
 _LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 2.0
 _TURN_SECONDS = 0.5
+_WRITE_SECONDS = 0.5
+HEARTBEAT_SECONDS = 2.0
+DISK_FULL_CODE = 28  # the exit code of a process that could not write how it ended (ENOSPC)
 ACTIVE_STATES = ("queued", "starting", "running", "stopping")
 # Child processes by the lock they hold: only a parent learns the exit code of its child.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
@@ -60,7 +78,24 @@ class Status:
         self.pid, self.pid_started = os.getpid(), mark_of(os.getpid())
 
 
+class Stopped(Exception):
+    """The work was asked to stop before it was done. Its text, if any, is the last phase in the status."""
+
+
 AnyStatus = TypeVar("AnyStatus", bound=Status)
+
+
+@dataclass(frozen=True)
+class Words:
+    """What people read about a kind of job. `this` names it in the middle of a sentence."""
+
+    this: str = "this work"
+    ended: str = "The process ended before its work was done"  # without a word
+    failed: str = "The work could not be done"
+    again: str = "start it again"
+    idle: str = "Nothing to stop: the state is {state}."
+    asked: str = "Stopping."
+    killed: str = "Stopped at once."
 
 
 @dataclass(frozen=True)
@@ -76,6 +111,7 @@ class Job:
     log_file: Path
     names: tuple[str | Path, ...]
     stop_file: Path | None = None
+    words: Words = Words()
 
     @property
     def is_asked_to_stop(self) -> bool:
@@ -124,14 +160,14 @@ def is_alive(job: Job, current: Status) -> bool:
 
 
 def settled(
-    job: Job, read: Callable[[], AnyStatus], explain: Callable[[AnyStatus, int | None], ErrorJson]
+    job: Job, kind: type[AnyStatus], explain: Callable[[AnyStatus, int | None], ErrorJson] | None = None
 ) -> AnyStatus:
-    """The status returned by `read`, corrected when its process is gone: stopped if that was requested, else failed.
+    """The status, corrected when its process is gone: stopped if that was requested, else failed.
 
     `explain` returns the error of a failure, from the last status and the exit code (as in `subprocess`, negative for
-    a signal; None when another process started it).
+    a signal; None when another process started it). Raises as `read_status`.
     """
-    current = read()
+    current = read_status(job.status_file, kind)
     if not current.is_active:
         _exit_code(job, current)  # reaps the child, so that no zombie is left
         return current
@@ -140,13 +176,14 @@ def settled(
             current.state = "stopping"
         return current
     # It may have ended between the two checks; only a status read after its end counts.
-    current = read()
+    current = read_status(job.status_file, kind)
     if current.is_active:
         current.finished, current.eta_seconds = time.time(), None
         if job.is_asked_to_stop:
             current.state, current.phase = "stopped", "killed on request"
         else:
-            current.error = explain(current, _exit_code(job, current))
+            code = _exit_code(job, current)
+            current.error = explain(current, code) if explain else _death(job, current, code)
             current.state, current.phase = "failed", ""
         # On a full disk the correction cannot be stored; the next reader makes it again.
         with contextlib.suppress(OSError):
@@ -154,42 +191,150 @@ def settled(
     return current
 
 
-def followed(job: Job, kind: type[AnyStatus], ended: str, again: str) -> AnyStatus | None:
-    """The status, corrected if the process is gone: `ended` says that it ended before it was done, `again` what to do.
-    None if it was never started, or its status cannot be read."""
-
-    def explain(current: AnyStatus, code: int | None) -> ErrorJson:
-        last = f"The last line of its log: {last_line(job.log_file) or 'it is empty'}"
-        return FtlabError(ended, why=last, try_=again).as_dict()
-
+def followed(job: Job, kind: type[AnyStatus]) -> AnyStatus | None:
+    """As `settled`; None if it was never started, or its status cannot be read."""
     with contextlib.suppress(FileNotFoundError, DamagedFile):
-        return settled(job, lambda: read_status(job.status_file, kind), explain)
+        return settled(job, kind)
     return None
 
 
-def as_told(error: BaseException, job: Job, what: str, again: str) -> FtlabError:
-    """`error` itself where it is one for people; else `what` failed, where its message is, and to try `again`."""
-    if isinstance(error, FtlabError):
-        return error
-    return FtlabError(
-        what,
-        why=f"{type(error).__name__}: {shorten(error, 300)}",
-        try_=f"{again}; if it fails again, the full message is in {job.log_file}",
-    )
+def _death(job: Job, current: Status, code: int | None) -> ErrorJson:
+    during = f"It ended during: {current.phase}. " if current.phase else ""
+    last = f"The last line of its log: {last_line(job.log_file) or 'it is empty'}"
+    if code == DISK_FULL_CODE:
+        last = "The disk is full."
+    return FtlabError(job.words.ended, why=during + last, try_=job.words.again).as_dict()
+
+
+class Writer(Generic[AnyStatus]):
+    """Keeps the status of this process up to date, with a heartbeat from a thread of its own.
+
+    The heartbeat distinguishes a process in one long step from one whose interpreter hangs.
+    """
+
+    def __init__(self, path: Path, kind: type[AnyStatus]):
+        self._path = path
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._written = 0.0
+        try:
+            self.status = read_status(path, kind)
+        except (FileNotFoundError, DamagedFile):
+            self.status = kind(created=time.time())
+        self.status.sign()
+        self.update()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
+        self._thread.start()
+
+    def check_there(self) -> None:
+        """Raise FtlabError if the job was deleted: writing now would bring back half of its folder."""
+
+    def update(self, **changes: Any) -> None:
+        """Write these `changes` and a heartbeat. Raises as `check_there`."""
+        with self._lock:
+            self.check_there()
+            for name, value in changes.items():
+                setattr(self.status, name, value)
+            self.status.heartbeat, self._written = time.time(), time.monotonic()
+            write_status(self._path, self.status)
+
+    def tell(self, phase: str, done: int, total: int) -> None:
+        """As `update`, but written at most twice a second within a phase."""
+        if phase != self.status.phase or time.monotonic() - self._written > _WRITE_SECONDS:
+            self.update(phase=phase, done=done, total=total)
+        else:
+            self.status.done, self.status.total = done, total
+
+    def close(self) -> None:
+        """End the heartbeat."""
+        self._ended.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            try:
+                self.update()
+            except OSError:
+                # A full disk must not end the heartbeat: it may work again a moment later.
+                continue
+            except FtlabError:
+                return  # the job was deleted: the working thread notices by itself
+
+
+AnyWriter = TypeVar("AnyWriter", bound=Writer[Any])
+
+
+def run(
+    job: Job,
+    writer: Callable[[], AnyWriter],
+    work: Callable[[AnyWriter], str | None],
+    *,
+    explain: Callable[[BaseException], ErrorJson] | None = None,
+    gives_way: bool = True,
+) -> int:
+    """What the process of `job` does: the `work`, which returns its final state (None: done), and its outcome in the
+    status. Returns the exit code. `explain` returns the error for the status, and logs it."""
+    quieten()
+    if gives_way:
+        give_way()
+    try:
+        hold_own(job.lock)
+    except FtlabError as error:  # a person has started this process
+        print(error, file=sys.stderr)
+        return error.exit_code
+    report = writer()
+    end: dict[str, Any] = {"phase": "", "eta_seconds": None}
+    try:
+        if report.status.state == "starting":
+            report.update(state="running", started=time.time())
+        try:
+            end |= {"state": work(report) or "done", "done": 0, "total": 0}
+        except Stopped as stopped:
+            end |= {"state": "stopped", "phase": str(stopped)}
+        except BaseException as error:
+            report.check_there()  # an error may be a consequence, such as a missing file
+            end |= {"state": "failed", "error": explain(error) if explain else _failure(error, job)}
+        report.update(**end, finished=time.time())
+    except OSError:
+        return DISK_FULL_CODE  # not even the outcome can be written: the exit code tells the parent process
+    except FtlabError as gone:  # see Writer.check_there
+        print(gone, flush=True)
+        return 1
+    finally:
+        report.close()
+        let_go()
+    return 1 if end["state"] == "failed" else 0
+
+
+def _failure(error: BaseException, job: Job) -> ErrorJson:
+    """`error` itself where it is one for people; else that the job failed, and where its message is."""
+    traceback.print_exc()
+    told = error if isinstance(error, FtlabError) else disk_full(error, job.status_file.parent)
+    if told is None:
+        again = f"{job.words.again}; if it fails again, the full message is in {job.log_file}"
+        why = "Memory ran out" if isinstance(error, MemoryError) else f"{type(error).__name__}: {shorten(error, 300)}"
+        told = FtlabError(job.words.failed, why=why, try_=again)
+    return told.as_dict()
 
 
 @contextlib.contextmanager
-def turn(lock: Path, should_stop: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[bool]:
-    """Within it this process alone holds `lock`: one at a time uses a device. False if a stop came first; `waiting` is
-    called while another process has it."""
+def turn(
+    lock: Path,
+    should_stop: Callable[[], bool],
+    waiting: Callable[[str], None],
+    ahead: Callable[[], int] = lambda: 0,
+) -> Iterator[None]:
+    """Within it this process alone holds `lock`: one at a time uses a device, after those `ahead` in the queue.
+    Meanwhile `waiting` gets the phase. Raises Stopped if a stop comes first."""
     while not should_stop():
-        with locked(lock, wait=False) as mine:
-            if mine:
-                yield True
-                return
-        waiting()
+        if not (count := ahead()):
+            with locked(lock, wait=False) as mine:
+                if mine:
+                    yield
+                    return
+        waiting(f"waiting for the device{f', {count} ahead in the queue' if count else ''}")
         time.sleep(_TURN_SECONDS)
-    yield False
+    raise Stopped
 
 
 StopOutcome = Literal["idle", "asked", "killed", "ended", "unproven"]
@@ -203,18 +348,25 @@ class StopResult:
     message: str
 
 
-def stop(job: Job, current: Status) -> StopOutcome:
-    """Ask the process of `job` to end; the second time, kill it with all its children. `current` is its settled status.
-    `unproven`: nothing was killed, since no process here could be verified as the one meant."""
-    if not current.is_active:
-        return "idle"
+def stop(job: Job, current: Status | None) -> StopResult:
+    """Ask the process of `job` to end; the second time, kill it with all its children. `current` is its settled status,
+    None if it was never started. `unproven`: nothing was killed, since no process here could be verified as the one
+    meant."""
+    if current is None or not current.is_active:
+        return StopResult("idle", job.words.idle.format(state=current.state if current else "none"))
     if job.stop_file is not None and not job.stop_file.exists():
         write_text(job.stop_file, "")
-        return "asked"
+        return StopResult("asked", job.words.asked)
     child = _children.get(job.lock)
     if processes.kill(child, current.pid, current.pid_started, job.names, lambda: is_alive(job, current)):
-        return "killed"
-    return "unproven" if is_alive(job, current) else "ended"
+        return StopResult("killed", job.words.killed)
+    if not is_alive(job, current):
+        return StopResult("ended", "It has already ended.")
+    return StopResult(
+        "unproven",
+        f"Not killed: no process on this machine can be identified as {job.words.this}. It may still be starting, or "
+        "it runs on another machine or in another container. Stop it there.",
+    )
 
 
 @contextlib.contextmanager

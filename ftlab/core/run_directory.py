@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from ftlab.core import earlier
 from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import read_cached, read_json, read_jsonl, tail
 from ftlab.core.run_results import BeforeAfterJson, JudgementJson, PreferencesJson, RewardsJson, TasksJson
@@ -127,7 +128,7 @@ class _Answers:
         return read_jsonl(self.predictions_file, whole=True)
 
     def preferences(self) -> PreferencesJson | None:
-        return read_json(self.preferences_file)
+        return earlier.preferences(read_json(self.preferences_file))
 
     def before_after(self) -> BeforeAfterJson | None:
         return read_json(self.before_after_file)
@@ -349,12 +350,14 @@ class RunDirectory(_Answers):
     def questions(self) -> list[Question]:
         """The comparisons besides the run's own, newest last."""
         names = ("comparison.json", "preferences.json", "before_after.json")
-        # Earlier versions of ftlab stored those on other data in suites/.
-        files = [
-            file for name in names for place in ("*", "suites/*") for file in self.evaluation.glob(f"{place}/{name}")
-        ]
+        places = ("*", earlier.QUESTIONS)
+        files = [file for name in names for place in places for file in self.evaluation.glob(f"{place}/{name}")]
         folders = dict.fromkeys(file.parent for file in sorted(files, key=lambda file: file.stat().st_mtime))
         return [Question(folder) for folder in folders]
+
+    def and_neighbours(self) -> list[RunDirectory]:
+        """This run, then the others of its folder."""
+        return [self, *(RunDirectory(path) for path in sorted(self.path.parent.iterdir()) if path != self.path)]
 
     def with_side(self, side: str) -> RunDirectory | Question:
         """The comparison with the answers of `side`, as trained, to the held-out rows: the run's own, or the newest
@@ -465,6 +468,6 @@ class RunDirectory(_Answers):
         stored: list[JudgementJson] = read_json(self.judged_file, {"judgements": []})["judgements"]
         return stored
 
-    def log_tail(self, characters: int = 4000) -> str:
-        """The end of the training log, at most `characters` bytes of it."""
-        return tail(self.log_file, characters)
+    def log_tail(self) -> str:
+        """The end of the training log, at most 4,000 bytes of it."""
+        return tail(self.log_file, 4000)

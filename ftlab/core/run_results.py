@@ -41,7 +41,6 @@ class MarginJson(PairAccuracyJson):
     by_log_probability: NotRequired[BeforeAndAfterJson]
     logp_chosen: NotRequired[dict[str, float]]
     logp_rejected: NotRequired[dict[str, float]]
-    accuracy_interval: NotRequired[list[float]]  # of the oldest files, for `interval`
     notes: NotRequired[list[str]]
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ftlab.core.parsing import parse_json
+from ftlab.core.words import byte_size
 
 if TYPE_CHECKING:
     import httpx
@@ -76,7 +77,7 @@ def _content(response: httpx.Response, most: int) -> bytes:
                 raise TooMuch(f"it claims to be compressed as {packed}, but is not") from None
         size += len(piece)
         if size > most:
-            raise TooMuch(f"it is larger than {most >> 20} MB")
+            raise TooMuch(f"it is larger than {byte_size(most)}")
         pieces.append(piece)
     return b"".join(pieces)
 

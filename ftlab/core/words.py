@@ -18,6 +18,15 @@ def duration(seconds: float) -> str:
     return f"{seconds // 86400} days"
 
 
+def byte_size(number: float) -> str:
+    """`number` of bytes in three digits: 1.06 GB, 512 MB. A GB is 2**30 bytes, as cards and memory count them."""
+    for unit, power in (("GB", 30), ("MB", 20), ("kB", 10)):
+        if number >= 1 << power:
+            value = number / (1 << power)
+            return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+    return f"{number:.0f} bytes"
+
+
 def install(extra: str) -> str:
     """The command that installs the extra `extra`. ftlab is not on PyPI, where anyone could take the name."""
     return f'pip install -e ".[{extra}]" in the folder of ftlab'
@@ -33,6 +42,6 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def counted(number: int, thing: str) -> str:
-    """`number` of `thing`: 1 vote, 1,200 votes."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """`number` of `thing`: 1 vote, 1,200 votes; 2 replies (`things`, where an s is not enough)."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"

@@ -195,9 +195,15 @@ class Workspace:
 
         Raises InputError naming the closest known run.
         """
+        # Without a look at all runs: lists of thousands ask for each.
+        if (
+            run_id not in ("", "..")
+            and run_id == Path(run_id).name
+            and "\0" not in run_id
+            and is_run(self.runs_folder / run_id)
+        ):
+            return RunDirectory(self.runs_folder / run_id)
         known = {run.id: run for run in self.runs()}
-        if run_id in known:
-            return known[run_id]
         if run_id in ("last", "latest") and known:
             return next(iter(known.values()))
         check_reach(run_id)

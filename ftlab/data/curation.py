@@ -13,23 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn, TypedDict
 
 from ftlab.config import DataConfig
-from ftlab.core.files import locked, read_cached, read_json, write_text
+from ftlab.core.files import digest, locked, read_cached, read_json, write_text
 from ftlab.core.parsing import json_or, parse_json, whole
 from ftlab.core.workspace import Workspace
-from ftlab.data.versions import (
-    MADE_BY,
-    PREFIX,
-    Version,
-    VersionRow,
-    derive,
-    find,
-    history,
-    person,
-    resolve,
-    row_ids,
-    rows_of,
-    taken,
-)
+from ftlab.data.version_store import PREFIX, Version, VersionRow, find, history, resolve, row_ids, rows_of
+from ftlab.data.versions import MADE_BY, derive, person, taken
 from ftlab.errors import InputError, did_you_mean
 
 _KINDS = {dict: "an object {…}", list: "a list […]", bool: "true or false", float: "a number", int: "a number"}
@@ -135,7 +123,7 @@ def in_words(changes: Collection[Change]) -> str:
 
 def fingerprint(cells: Mapping[str, Any]) -> str:
     """32 hex digits that are equal for equal cells, regardless of their order and file."""
-    return hashlib.sha256(json.dumps(cells, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return digest(cells, 32, sort_keys=True, default=str)
 
 
 def apply(
@@ -220,7 +208,7 @@ def accept_unread(version: Version, workspace: Workspace, *, who: str | None = N
     open_ = set(unread(version))
     if not open_:
         raise InputError(
-            f"{version.id} has no row that a model wrote and nobody has read", given=version.source, try_="train on it"
+            f"{version.id} has no unreviewed row that a model wrote", given=version.source, try_="train on it"
         )
     name = who or person()
     return derive(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftlab.core.words import install
+from ftlab.core.words import counted, install
 from ftlab.data.limits import check_expanded, check_size
 from ftlab.data.near import near_pairs
 from ftlab.data.tabular import decode
@@ -280,7 +280,7 @@ def read_passages(paths: Sequence[Path], notes: list[str]) -> tuple[list[Passage
     every = [passage for document in documents for passage in passages_of(document)]
     copies = _copies(every)
     if copies:
-        notes.append(f"{len(copies):,} passages are copies of others and were left out.")
+        notes.append(f"{counted(len(copies), 'passage')} left out as copies of others.")
     passages = [passage for index, passage in enumerate(every) if index not in copies]
     if not passages:
         raise InputError(

@@ -22,7 +22,6 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
-_WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 _USUAL = ("utf-8", "utf-8-sig", "ascii")
 _PIECE = 1 << 20
 # A phrase with non-ASCII letters, up to the end of its cell. The text around it says nothing about the encoding.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +14,20 @@ from typing import Any, Literal
 import yaml
 
 from ftlab.config import DataConfig
-from ftlab.core.files import disk_full, sizes_in
+from ftlab.core.files import disk_full, replacing, sizes_in
 from ftlab.core.hub import check_name
 from ftlab.core.hub_sync import OFFLINE_TRY, make, upload, writing
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
-from ftlab.data.conversion import UnusableRow, to_messages
+from ftlab.data.conversion import CUT_CONTEXT, CUT_TURNS, convert, remarks_of
 from ftlab.data.load import Loaded, load_rows, remember, settled
 from ftlab.data.prompt_template import cell_as_text
-from ftlab.data.shapes import Detected
+from ftlab.data.shapes import Detected, UnusableRow
 from ftlab.data.splits import detect_format
 from ftlab.data.tabular import Row
+from ftlab.data.tool_calls import parts_of
 from ftlab.data.tool_templates import openai_form
-from ftlab.data.versions import Version, find, history
+from ftlab.data.version_store import Version, find, history
 from ftlab.errors import InputError, shorten
 
 FEWEST_ROWS = 10
@@ -44,7 +46,7 @@ def problems_of(rows: Iterable[Any], *, whole_file: bool = True) -> list[str]:
         if problem:
             problems.append(f"row {number}: {problem}")
     if whole_file and count < FEWEST_ROWS:
-        problems.append(f"{count} rows; OpenAI requires at least {FEWEST_ROWS}")
+        problems.append(f"{counted(count, 'row')}; OpenAI requires at least {FEWEST_ROWS}")
     return problems
 
 
@@ -102,10 +104,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 @dataclass
 class Exported:
-    """The result of an export: rows by file, rows left out by reason, and notes."""
+    """The result of an export: rows by file, rows left out by reason, answers that lost their thoughts, and notes."""
 
     files: dict[str, int]
     left_out: dict[str, int] = field(default_factory=dict)
+    thoughts: int = 0
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -147,6 +150,11 @@ def export(
         if workspace is not None and kind != "openai":
             # The columns are unchanged, so their remembered roles still apply.
             remember(named.model_copy(update={"source": str(path), "subset": None}), workspace)
+    if done.thoughts:
+        done.notes.append(
+            f"Without the thoughts of {counted(done.thoughts, 'answer')}: OpenAI's format has no place for them. "
+            "The format jsonl keeps them."
+        )
     return done
 
 
@@ -154,13 +162,12 @@ def _write(
     loaded: Loaded, split: str, path: Path, kind: str, detected: Detected | None, system: str | None, done: Exported
 ) -> int:
     rows = loaded.splits[split]
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as part:
         if kind == "parquet":
-            count = write_parquet(temporary, rows, loaded.columns)
-        elif kind == "csv":
-            count = _write_csv(temporary, rows, loaded.columns, done.notes)
-        elif kind == "openai" and detected is not None:
+            return write_parquet(part, rows, loaded.columns)
+        if kind == "csv":
+            return _write_csv(part, rows, loaded.columns, done.notes)
+        if kind == "openai" and detected is not None:
             chats = list(_chats(rows, detected, system, done))
             wrong = problems_of(chats, whole_file=split == loaded.main)
             if wrong:
@@ -170,13 +177,8 @@ def _write(
                     allowed="platform.openai.com/docs/guides/supervised-fine-tuning",
                     try_="correct or exclude these rows",
                 )
-            count = _write_lines(temporary, chats)
-        else:
-            count = _write_lines(temporary, rows)
-        os.replace(temporary, path)
-        return count
-    finally:
-        temporary.unlink(missing_ok=True)
+            return _write_lines(part, chats)
+        return _write_lines(part, rows)
 
 
 def _chats(rows: Sequence[Row], detected: Detected, system: str | None, done: Exported) -> Iterator[dict[str, Any]]:
@@ -187,11 +189,19 @@ def _chats(rows: Sequence[Row], detected: Detected, system: str | None, done: Ex
             allowed="jsonl, parquet, csv",
             try_="--format jsonl",
         )
+    cut: Counter[str] = Counter()
     for row in rows:
         try:
-            yield openai_form(to_messages(row, detected, system))
+            messages, remarks = convert(row, detected, system)
         except UnusableRow as problem:
             done.left_out[problem.reason] = done.left_out.get(problem.reason, 0) + 1
+            continue
+        cut.update(remark for remark in remarks if remark in (CUT_TURNS, CUT_CONTEXT))
+        done.thoughts += sum(
+            message["role"] == "assistant" and bool(parts_of(message["content"]).thought) for message in messages
+        )
+        yield openai_form(messages, weights=True)
+    done.notes += remarks_of(cut)
 
 
 def _write_lines(path: Path, rows: Any) -> int:
@@ -378,7 +388,8 @@ def _steps(version: Version, workspace: Workspace | None) -> list[str]:
         chain.insert(0, current)
         current = known.get(current.parent) if current.parent else None
     return [
-        f"1. {step.when[:10]}, {_plain(step.action)}: {step.total} rows{f'. {_plain(step.why)}' if step.why else ''}"
+        f"1. {step.when[:10]}, {_plain(step.action)}: {counted(step.total, 'row')}"
+        f"{f'. {_plain(step.why)}' if step.why else ''}"
         for step in chain
     ]
 

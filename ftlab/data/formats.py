@@ -8,28 +8,25 @@ from dataclasses import replace
 from typing import Any
 
 from ftlab.core.parsing import json_or
-from ftlab.data.conversion import (
+from ftlab.data.cells import (
     LABELS,
-    NO_ANSWER,
     PLAIN_TEXTS,
-    ROLE_KEYS,
-    TEXT_KEYS,
     TEXTS,
-    UnusableRow,
     are_classes,
     column_values,
-    convert,
     instruction,
-    is_dialogue,
     is_judgement,
     likely_texts,
     scale_of,
-    turns_of_row,
+    suggested_texts,
 )
+from ftlab.data.choices import find_choices, listing_column, read_choices
+from ftlab.data.conversion import NO_ANSWER, convert, span_of, turns_of_row
 from ftlab.data.guess import guess_columns, is_never_a_prompt, names_classes
 from ftlab.data.prompt_template import check_template
-from ftlab.data.shapes import GUESSED, Detected, Message
+from ftlab.data.shapes import GUESSED, Detected, Message, UnusableRow
 from ftlab.data.tool_calls import call_of, tools_text
+from ftlab.data.turns import ROLE_KEYS, TEXT_KEYS, is_dialogue
 from ftlab.data.votes import find_scores, find_vote, plain, vote_in
 from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
@@ -42,6 +39,7 @@ FORMATS = {
     "sharegpt": "conversations (a list of from and value)",
     "preference": "prompt + chosen + rejected",
     "openai_preference": "input + preferred_output + non_preferred_output",
+    "multiple_choice": "question + choices + answer (the number, letter or text of the right one)",
     "comparison": "prompt + two answers + which one won (response_a, response_b, winner)",
     "kto": "prompt + completion + label (true or false)",
     "classification": "text + label",
@@ -55,7 +53,7 @@ _PROMPTS = ("prompt", "instruction", "question", "query", "problem", "request", 
 _LOOSE_PROMPTS = ("user", "human", "request", "query", "question", "problem", "input")
 _ANSWERS = ("completion", "output", "response", "answer", "reply", "assistant", "solution", "target", "gpt")
 _INPUTS = ("input", "context")
-_SYSTEMS = ("system", "systemprompt", "systemmessage")
+_SYSTEMS = ("system", "systemprompt", "systemmessage", "systeminstruction")
 _TOOLS = ("tools", "functions", "availabletools")
 # Names of columns that rate answers; compared as above.
 _JUDGEMENTS = (
@@ -64,7 +62,7 @@ _JUDGEMENTS = (
     "score quality helpful ishelpful helpfulness upvoted preference reward"
 ).split()
 _GRADES = "rating ratings stars grade score quality helpfulness thumb thumbs vote feedback".split()
-_CONVERSATIONS = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns")
+_CONVERSATIONS = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns", "contents")
 
 _ROLE_ALIASES = {
     **dict.fromkeys(("prompt", "instruction", "question", "query", "user"), "prompt"),
@@ -72,6 +70,7 @@ _ROLE_ALIASES = {
     **dict.fromkeys(("messages", "conversations", "conversation"), "messages"),
     **dict.fromkeys(("input", "context"), "input"),
     **dict.fromkeys(("tools", "functions"), "tools"),
+    **dict.fromkeys(("choices", "options"), "choices"),
     **{
         name: name for name in ("system", "chosen", "rejected", "history", "text", "label", "first", "second", "winner")
     },
@@ -96,13 +95,17 @@ def detect(
     """
     roles = _checked_mapping(mapping or {}, columns)
     named = check_template(template, columns) if template else []
-    if (roles and not roles.keys() <= {"system", "input", "rejected", "history", "tools"}) or named:
+    if (choosing := _from_choices(columns, rows, roles, template)) is not None:
+        detected = choosing
+    elif (roles and not roles.keys() <= {"system", "input", "rejected", "history", "tools"}) or named:
         detected = _from_mapping(roles, columns, rows, named)
     elif (by_contents := _from_names_or_contents(columns, rows)) is None:
         raise _no_usable_column(columns, rows, name)
     else:
         detected = by_contents
-        if roles:
+        if "rejected" in roles and "chosen" not in detected.columns:
+            detected = _from_mapping(roles, columns, rows)
+        elif roles:
             detected.columns |= roles
             detected.why += f", with {_listed(roles)} as you set"
     if template:
@@ -117,7 +120,10 @@ def detect(
             detected.why += f"; {tools} lists the tools that can be called"
     _add_judgements(detected, columns, rows)
     used = {*detected.columns.values(), *named, *(detected.vote.columns if detected.vote else ())}
+    used |= set(detected.choices.columns if detected.choices else ())
     detected.unused = [column for column in columns if column not in used]
+    if detected.choices is None:
+        _look_for_choices(detected, rows, set_by_hand=bool(roles))
     if detected.format in PREFERENCES:
         detected.why += "; the chosen answer is trained on"
     if detected.format == "kto":
@@ -133,15 +139,97 @@ def _add_judgements(detected: Detected, columns: Sequence[str], rows: Sequence[M
     if detected.format == "kto":
         detected.scale = scale_of(column_values(rows, detected.columns["label"]))
         return
-    if detected.format not in ("prompt_completion", "question_answer", "alpaca", "messages", "sharegpt"):
+    if detected.format not in (
+        "prompt_completion",
+        "question_answer",
+        "alpaca",
+        "messages",
+        "sharegpt",
+        "multiple_choice",
+    ):
         return
-    column = judging_column([column for column in columns if column not in detected.columns.values()], rows)
+    free = [column for column in columns if column not in detected.columns.values()]
+    if (choices := detected.choices) is not None:
+        free = [column for column in free if not (may_judge(column) and choices.is_repeated(column, rows))]
+    column = judging_column(free, rows)
     if column is None or (detected.is_guess and plain(column) not in _JUDGEMENTS):
         return
     detected.format = "kto"
     detected.columns = detected.columns | {"label": column}
     detected.scale = scale_of(column_values(rows, column))
     detected.why += f"; {column} marks every answer as good or bad"
+
+
+_BESIDE_CHOICES = {"prompt", "completion", "label", "input", "history", "system", "tools"}
+
+
+def _from_choices(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], roles: Mapping[str, str], template: str | None
+) -> Detected | None:
+    """Questions with choices, if the roles that a person set allow for them: those of prompt and answer without choices
+    say that the answers are trained as they are. Raises InputError if the column set as choices holds none."""
+    if "choices" not in roles:
+        by_name = {plain(column): column for column in columns}
+        if (
+            roles.keys() - {"label", "input", "history", "system", "tools"}
+            or _from_votes(columns, rows, by_name, {}) is not None
+        ):
+            return None
+    elif roles.keys() - {"choices", *_BESIDE_CHOICES}:
+        raise _apart("choices", _listed(roles))
+    if (choosing := find_choices(columns, rows, roles, template is not None)) is None:
+        if "choices" in roles:
+            raise _no_choices(columns, rows, roles)
+        return None
+    choices, own = choosing
+    system = _first(_SYSTEMS, {plain(column): column for column in reversed(columns)})
+    extra = {"system": system} if system and system not in (*choices.columns, *own.values()) else {}
+    why = f"columns set: {_listed(roles)}; " if roles else ""
+    why += f"{choices.listed} {'hold' if choices.columns[1:] else 'holds'} the choices, {choices.how}"
+    kind = "kto" if "label" in roles else "multiple_choice"
+    return Detected(kind, own | extra | dict(roles), why, 1.0 if roles else 0.9, choices=choices)
+
+
+def _no_choices(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], roles: Mapping[str, str]) -> InputError:
+    column = roles["choices"]
+    if (held := read_choices(_first_value(rows, column))) is not None and held.texts[1:]:
+        return ColumnsUnknown(
+            f"No column of answers points at the choices in {column}",
+            given=f"columns {', '.join(columns)}" + (f"; {_listed(roles)}" if len(roles) > 1 else ""),
+            allowed="an answer that is the number, letter or text of one of at most 26 choices, in most rows",
+            try_="name the columns with --column prompt=COLUMN and --column completion=COLUMN (data.columns); to train "
+            f"answers in other words, leave {column} out of the columns and put it into data.prompt_template",
+        )
+    cell = shorten(json.dumps(_first_value(rows, column), ensure_ascii=False, default=str), 100)
+    return ColumnsUnknown(
+        f"The column {column} holds no choices",
+        given=cell,
+        allowed="a list of at least two choices in each row; or, where each choice has a column, the first of them",
+        try_=f"set another column (--column choices=COLUMN) of {', '.join(columns)}",
+    )
+
+
+def _look_for_choices(detected: Detected, rows: Sequence[Mapping[str, Any]], *, set_by_hand: bool) -> None:
+    """Add the unused columns with the choices of each question, if the answers only point at them: 2, or B. Roles that
+    a person set without choices stay: then the choices are only noted."""
+    if not {"prompt", "completion"} <= detected.columns.keys() or detected.format in PREFERENCES:
+        return
+    roles = {role: detected.columns[role] for role in ("prompt", "completion")}
+    choosing = find_choices([*detected.unused, *roles.values()], rows, roles)
+    if choosing is None:
+        detected.unseen = listing_column(detected.unused, column_values(rows, roles["completion"]), rows)
+        return
+    if choosing[0].way == "text":
+        return
+    choices = choosing[0]
+    if set_by_hand:
+        detected.unseen = choices.columns[0]
+        return
+    detected.choices = choices
+    detected.format = "kto" if detected.format == "kto" else "multiple_choice"
+    detected.columns = detected.columns | {"choices": choices.columns[0]}
+    detected.unused = [column for column in detected.unused if column not in choices.columns]
+    detected.why += f"; {choices.listed} {'hold' if choices.columns[1:] else 'holds'} the choices, {choices.how}"
 
 
 def judging_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str | None:
@@ -203,13 +291,15 @@ def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> De
             why = f"the {known} hold whole conversations in the form Human: ... Assistant: ..."
             return Detected("preference", roles, why, 1.0)
     if conversation:
-        keys = {"messages": "role and content", "sharegpt": "from and value"}[kind]
+        keys = " and ".join(_turn_keys(_first_value(rows, conversation)) or ())
         known_name = plain(conversation) in _CONVERSATIONS
         why = f"the column {conversation} holds lists of messages with {keys}"
         return Detected(kind, {"messages": conversation} | extra, why, 1.0 if known_name else 0.7)
     answer = _first([name for name in _ANSWERS if name != prompt], by_name)
-    if answer is None and "answers" in by_name and _holds_calls(_first_value(rows, by_name["answers"])):
-        answer = "answers"  # the layout of xLAM: query, answers (a list of calls), tools
+    if answer is None and "answers" in by_name:
+        held = _first_value(rows, by_name["answers"])
+        # The layouts of xLAM (query, answers: a list of calls, tools) and of SQuAD (context, question, answers).
+        answer = "answers" if _holds_calls(held) or span_of(held) is not None else None
     if prompt is None or answer is None:
         return _from_labels(columns, rows, by_name, extra)
     if "label" in by_name and is_judgement(column_values(rows, by_name["label"])):
@@ -280,11 +370,21 @@ def _from_mapping(
     """`named` are the columns in the prompt template."""
     roles = dict(mapping)
     why = f"columns set: {_listed(mapping)}" if mapping else f"your template uses {', '.join(named)}"
+    free = [column for column in columns if column not in roles.values() and column not in named]
+    by_name = {plain(column): column for column in reversed(free)}
+    _check_together(mapping)
+    for group in (_SIDES, _COMPARED):
+        for role in group if roles.keys() & set(group) else ():
+            if role not in roles and (usual := _first((role, *_OTHER_NAMES.get(role, ())), by_name)):
+                roles[role] = by_name[usual]
+                why += f"; {roles[role]} is the {role}, by its name"
+            elif role not in roles:
+                raise _no_column_for(role, mapping, free, rows)
     if "text" in roles and "label" in roles:
         return Detected("classification", roles, why, 1.0)
     if "text" in roles:
         return Detected("text", roles, why, 1.0)
-    if "first" in roles and "second" in roles and "winner" in roles:
+    if "first" in roles:
         vote = vote_in(roles["winner"], roles["first"], roles["second"], rows)
         prompt = _first((*_PROMPTS, "context"), {plain(name): name for name in columns if name not in roles.values()})
         if "prompt" not in roles and prompt and not named:
@@ -292,17 +392,11 @@ def _from_mapping(
         return Detected("comparison", roles, why, 1.0, vote=vote)
     if "messages" in roles:
         keys = _turn_keys(_first_value(rows, roles["messages"]))
-        if named or roles.keys() & {"prompt", "completion", "chosen", "input"}:
-            raise InputError(
-                "A column of whole conversations cannot be combined with these roles",
-                given=_listed(mapping) + (" and a prompt template" if named else ""),
-                allowed="{messages: column} or {messages: column, system: column}",
-            )
+        if named:
+            raise _apart("messages", f"{_listed(mapping)} and a prompt template")
         kind = "kto" if "label" in roles else "sharegpt" if keys and keys[0] == "from" else "messages"
         return Detected(kind, roles, why, 1.0)
-    free = [column for column in columns if column not in roles.values() and column not in named]
-    by_name = {plain(column): column for column in reversed(free)}
-    if "chosen" in roles and "completion" not in roles:
+    if "chosen" in roles:
         prompt = _first((*_PROMPTS, *_CONVERSATIONS), by_name)
         if "prompt" not in roles and prompt and not named:
             roles["prompt"] = by_name[prompt]
@@ -315,18 +409,73 @@ def _from_mapping(
             continue
         name = _first(names, by_name)
         if name is None:
-            raise ColumnsUnknown(
-                f"No column is set as the {role}",
-                given=_listed(mapping) or None,
-                allowed=f"columns of this data: {', '.join(free)}" if free else None,
-                try_=f'add it: --column {role}="{likely[0]}", or {role}: {likely[0]} in data.columns'
-                if (likely := likely_texts(free, rows))
-                else None,
-            )
+            raise _no_column_for(role, mapping, free, rows)
         roles[role] = by_name[name]
         why += f"; {roles[role]} is the {role}, by its name"
     known = {"prompt", "completion"} - ({"prompt"} if named else set()) <= mapping.keys()
     return Detected("kto" if "label" in roles else "prompt_completion", roles, why, 1.0 if known else 0.8)
+
+
+_SIDES = ("chosen", "rejected")
+_COMPARED = ("first", "second", "winner")
+_OTHER_NAMES = {"chosen": ("preferredoutput",), "rejected": ("nonpreferredoutput",)}
+# The roles beside which each may be set, besides prompts, and how that is written.
+_ALONE = {
+    "text": (("label", "system", "tools"), "{text: column} for plain text, or {text: column, label: column}"),
+    "choices": (
+        ("prompt", "completion", "label", "input", "history", "system", "tools"),
+        "{prompt: column, choices: column, completion: column}",
+    ),
+    "messages": (("label", "system", "tools"), "{messages: column} or {messages: column, system: column}"),
+    "first": (
+        (*_COMPARED, "prompt", "system", "tools"),
+        "{prompt: column, first: column, second: column, winner: column}",
+    ),
+    "chosen": (
+        (*_SIDES, "prompt", "input", "history", "system", "tools"),
+        "{prompt: column, chosen: column, rejected: column}",
+    ),
+}
+
+
+def _check_together(mapping: Mapping[str, str]) -> None:
+    """Raise InputError for roles of two formats: one of them would be ignored."""
+    for role, (beside, _) in _ALONE.items():
+        group = next((group for group in (_SIDES, _COMPARED) if role in group), (role,))
+        if mapping.keys() & set(group) and mapping.keys() - {*group, *beside}:
+            raise _apart(role, _listed(mapping))
+
+
+def _apart(role: str, mapped: str) -> InputError:
+    what = {
+        "text": "plain text or texts with labels",
+        "messages": "whole conversations",
+        "choices": "choices",
+    }
+    pairs = "two answers and a vote" if role == "first" else "chosen and rejected answers"
+    return InputError(
+        f"Columns of {what.get(role, pairs)} cannot be combined with these roles",
+        given=mapped,
+        allowed=_ALONE[role][1],
+        try_="name each with --column ROLE=COLUMN (data.columns), and leave out the others",
+    )
+
+
+def _no_column_for(
+    role: str, mapping: Mapping[str, str], free: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> ColumnsUnknown:
+    likely = suggested_texts(free, rows) or (list(free) if role == "winner" else [])
+    hint = f'add it: --column {role}="{likely[0]}", or {role}: {likely[0]} in data.columns' if likely else None
+    if role in _SIDES and not likely:
+        hint = (
+            "a row needs two answers, each in a column of its own; for the answer alone, set --column completion=COLUMN"
+        )
+    return ColumnsUnknown(
+        f"No column is set as {'' if role in (*_SIDES, 'first', 'second') else 'the '}{role}",
+        given=_listed(mapping) or None,
+        allowed=f"columns of this data: {', '.join(free)}" if free else None,
+        try_=hint,
+    )
 
 
 def _labelled_text(
@@ -365,8 +514,63 @@ def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict
     return checked
 
 
+# Layouts that are not read: the column that tells, a key inside it, what it is, and what to do.
+_FOREIGN = (
+    (
+        "mapping",
+        "",
+        "an export of ChatGPT (conversations with a mapping of messages)",
+        "write each conversation as an object with messages, a list of role and content, in the order of its nodes",
+    ),
+    (
+        "chat_messages",
+        "",
+        "an export of Claude (conversations with chat_messages)",
+        "write each conversation as an object with messages, a list of role (sender) and content (text)",
+    ),
+    (
+        "body",
+        "messages",
+        "requests of OpenAI's batch API, which hold no answers",
+        "join them with the responses by custom_id: write each row as an object with messages, a list of role and "
+        "content, that ends with the answer",
+    ),
+    (
+        "response",
+        "body",
+        "responses of OpenAI's batch API, which hold no questions",
+        "join them with the requests by custom_id: write each row as an object with messages, a list of role and "
+        "content, that ends with the answer",
+    ),
+    (
+        "paragraphs",
+        "",
+        "articles of SQuAD (paragraphs with qas)",
+        'keep the object around them, {"data": [...]}, in a .json file, or write a row for each question, with '
+        "context, question and answers",
+    ),
+)
+
+
+def _foreign_layout(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """What data of another tool looks like, and what to do. None if it is not known."""
+    for column, key, what, hint in _FOREIGN:
+        held = _first_value(rows, column) if column in columns else None
+        if isinstance(held, dict | list) and (not key or key in held):
+            return what, hint
+    return None
+
+
 def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], name: str) -> InputError:
-    texts = likely_texts(columns, rows)
+    if (foreign := _foreign_layout(columns, rows)) is not None:
+        what, hint = foreign
+        return InputError(
+            f"{name} looks like {what}, a layout that is not read",
+            given=f"columns {', '.join(columns)}",
+            allowed="; ".join(FORMATS.values()),
+            try_=hint,
+        )
+    texts = suggested_texts(columns, rows)
     asked = next((column for column in columns if plain(column) in _PROMPTS), None)
     talks = [column for column in columns if plain(column) in _CONVERSATIONS]
     if talks:
@@ -487,7 +691,24 @@ def example_of(
     except UnusableRow as problem:
         if problem.reason != NO_ANSWER:
             raise
-    turns = [*turns_of_row(row, detected), {"role": "assistant", "content": "-"}]
+    return _answered_by_nobody(turns_of_row(row, detected), detected, system_prompt)
+
+
+def script_in(row: Mapping[str, Any], detected: Detected) -> list[Message]:
+    """The turns of `row` without its answers, also those after the last answer, and an empty answer at the end (none
+    if the row has turns of tools). Raises UnusableRow like `convert`."""
+    if detected.format == FORMAT:
+        return example_of(row, detected, None)[0]
+    turns = [turn for turn in turns_of_row(row, detected) if turn["role"] != "assistant"]
+    if any(turn["role"] not in ("system", "user") for turn in turns):
+        return turns
+    return _answered_by_nobody(turns, detected, None)[0]
+
+
+def _answered_by_nobody(
+    turns: Sequence[Message], detected: Detected, system_prompt: str | None
+) -> tuple[list[Message], list[str]]:
     filled = Detected("messages", {"messages": "\0turns"}, detected.why, detected.confidence)
-    messages, remarks = convert({"\0turns": turns}, filled, system_prompt)
+    row = {"\0turns": [*turns, {"role": "assistant", "content": "-"}]}
+    messages, remarks = convert(row, filled, system_prompt)
     return [*messages[:-1], dict(_OPEN)], remarks

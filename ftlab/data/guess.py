@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftlab.data.conversion import are_classes
+from ftlab.data.cells import are_classes
 
 # Header words. A stem of five letters or more, or in a script without spaces, also matches inside a word (Kundenfrage);
 # a shorter one must be a whole word. What was said takes precedence over who said it (Kundenantwort is an answer).

@@ -8,19 +8,18 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from ftlab.config import DataConfig, build_config
 from ftlab.core.workspace import Workspace, default_root
-from ftlab.data.conversion import UnusableRow, to_messages
+from ftlab.data.conversion import to_messages
 from ftlab.data.formats import ColumnsUnknown, detect
 from ftlab.data.load import Named, encoding_of, find_source, load_rows, recall, settled, split_files
 from ftlab.data.pages import Hits, Pages, open_pages
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.readers import SUFFIXES
-from ftlab.data.shapes import Detected, Message
+from ftlab.data.shapes import Detected, Message, UnusableRow
 from ftlab.data.sheets import SHEETS
 from ftlab.data.splits import detect_format, prepare
 from ftlab.data.tabular import Row
@@ -128,29 +127,6 @@ class Inspection:
         if split not in names:
             raise InputError("There is no such split", given=split, allowed=", ".join(names) or None)
         return names[split]
-
-    def _repr_html_(self) -> str:
-        sizes = ", ".join(f"{split} {count}" for split, count in self.splits.items())
-        facts = [
-            *([self.problem] if self.problem else []),
-            f"{self.rows} rows; format {self.format} ({self.why})",
-            f"examples: {sizes}; {_lengths(self)} on average",
-            *[f"left out: {reason} ({count} rows)" for reason, count in self.dropped.items()],
-            *self.notes,
-        ]
-        head = "".join(f"<th>{escape(column)}</th>" for column in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(row[column])}</td>" for column in self.columns) + "</tr>"
-            for row in self.page(0, 3)
-        )
-        lines = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
-        return f"<h4>{escape(self.name)}</h4><ul>{lines}</ul><table><tr>{head}</tr>{body}</table>"
-
-
-def _lengths(source: Inspection) -> str:
-    if source.format == "text":
-        return f"{source.mean_answer_characters:.0f} characters of text"
-    return f"{source.mean_prompt_characters:.0f} characters of prompt and {source.mean_answer_characters:.0f} of answer"
 
 
 def inspect(source: str | DataConfig, workspace: Workspace | None = None, **settings: Any) -> Inspection:
@@ -367,11 +343,11 @@ class EveryRow:
             self._masks[wanted] = self._search(wanted)
         return self._masks[wanted]
 
-    def megabytes(self) -> float:
-        """The approximate size of all cells, from a sample of the rows."""
+    def text_bytes(self) -> float:
+        """The approximate size of all cells in bytes, from a sample of the rows."""
         places = range(0, len(self), max(1, len(self) // _SAMPLED))
         sizes = [len(json.dumps(self[place].cells, default=str)) for place in places]
-        return sum(sizes) / max(1, len(sizes)) * len(self) / 1e6
+        return sum(sizes) / max(1, len(sizes)) * len(self)
 
 
 def holds(cells: Mapping[str, Any], wanted: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from ftlab.core.parsing import DEEPEST, check_depth, json_or, mended, parse_told
 from ftlab.data.encodings import find_encoding, tell_encoding
 from ftlab.data.limits import check_columns, check_row, check_rows, most_expanded, too_large
-from ftlab.data.split_names import split_name
+from ftlab.data.shapes import split_name
 from ftlab.data.tabular import JsonLines, Row, header_of, layout_of
 from ftlab.errors import InputError, shorten
 
@@ -88,7 +88,7 @@ def _read_after(broken: InputError, raw: bytes, name: str, notes: list[str], siz
         value = _parse_whole(raw, name, notes, size)
         notes.append(f"{name} holds one JSON value, not one object per line; it was read as JSON.")
         return _rows_of_value(value, name, notes, size)
-    notes += [*told, f"{name} holds objects one after another, which do not all stand on a line of their own."]
+    notes += [*told, f"{name} has several JSON objects on a line, or objects over several lines."]
     return splits, columns
 
 
@@ -270,7 +270,7 @@ def _read_objects(raw: bytes, name: str, notes: list[str], size: int) -> tuple[d
 
 def _is_turn(text: str, position: int) -> bool:
     """Whether a list begins with a turn of a conversation: then it is a row, not a list of rows."""
-    return re.match(r'\[\s*\{\s*"(role|from|speaker|content|value)"', text[position : position + 200]) is not None
+    return re.match(r'\[\s*\{\s*"(role|from|speaker|content|value|parts)"', text[position : position + 200]) is not None
 
 
 def _rows_of_lists(value: Any, name: str, notes: list[str]) -> tuple[dict, list[str]] | None:
@@ -310,11 +310,11 @@ def _no_json(error: ValueError, text: str, name: str) -> InputError:
     )
 
 
-def excerpt_at(text: str, position: int, width: int = 40) -> str:
-    """The part of one line of `text` around `position`, at most 2 * `width` characters, with … where it is cut."""
-    start = max(text.rfind("\n", 0, position) + 1, position - width)
+def excerpt_at(text: str, position: int) -> str:
+    """The part of one line of `text` around `position`, at most 80 characters, with … where it is cut."""
+    start = max(text.rfind("\n", 0, position) + 1, position - 40)
     end = text.find("\n", position)
-    end = min(len(text) if end < 0 else end, position + width)
+    end = min(len(text) if end < 0 else end, position + 40)
     cut_before, cut_after = start > 0 and text[start - 1] != "\n", end < len(text) and text[end] != "\n"
     return ("…" if cut_before else "") + text[start:end].strip() + ("…" if cut_after else "") or "the end of the file"
 
@@ -343,6 +343,10 @@ def _rows_of_value(value: Any, name: str, notes: list[str], size: int) -> tuple[
         }, columns
     if len(of_rows) == 1:
         key, rows = next(iter(of_rows.items()))
+        if questions := _of_squad(rows):
+            notes.append(f"{name} holds articles of SQuAD; each question is a row, with its context.")
+            check_rows(name, len(questions), size)
+            return _checked_list(questions, name)
         notes.append(f"The rows are from {key!r} in {name}.")
         return _checked_list(rows, name)
     if len(lists) > 1 and len(lists) == len(value):
@@ -353,6 +357,23 @@ def _rows_of_value(value: Any, name: str, notes: list[str], size: int) -> tuple[
         given=f"an object with {', '.join(list(value)[:8]) or 'nothing in it'}",
         allowed="a list of objects, an object of equally long columns, or an object that holds one list of objects",
     )
+
+
+def _of_squad(articles: list[dict[str, Any]]) -> list[Row]:
+    """The questions of SQuAD's own nested JSON (articles, paragraphs, qas) as rows. Empty for anything else."""
+    rows: list[Row] = []
+    for article in articles:
+        for paragraph in paragraphs if isinstance(paragraphs := article.get("paragraphs"), list) else [None]:
+            if not isinstance(paragraph, dict) or not isinstance(paragraph.get("qas"), list):
+                return []
+            for asked in paragraph["qas"]:
+                answers = asked.get("answers") if isinstance(asked, dict) else None
+                if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
+                    return []
+                spans = {key: [answer.get(key) for answer in answers] for key in ("text", "answer_start")}
+                row = {"id": asked.get("id"), "title": article.get("title"), "context": paragraph.get("context")}
+                rows.append(row | {"question": asked.get("question"), "answers": spans})
+    return rows
 
 
 def _of_pandas(value: dict[str, Any], name: str, notes: list[str]) -> tuple[dict, list[str]] | None:

@@ -11,6 +11,7 @@ import os
 import re
 from collections import Counter
 
+from ftlab.core.words import byte_size
 from ftlab.errors import InputError
 
 _ENVIRONMENT_VARIABLE = "FTLAB_MAX_UPLOAD"
@@ -37,11 +38,11 @@ def largest_file() -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def check_size(name: str, size: int, *, unpacked: bool = False) -> None:
+def check_size(name: str, size: int) -> None:
     """Raises InputError if `size` bytes exceed the limit."""
     limit = largest_file()
     if size > limit:
-        raise too_large(name, f"{readable(size)}", limit, unpacked=unpacked)
+        raise too_large(name, byte_size(size), limit)
 
 
 def most_expanded(size: int) -> int:
@@ -55,7 +56,7 @@ def check_expanded(name: str, expanded: int, size: int) -> None:
     """Raises InputError if a file of `size` bytes must not expand to `expanded` bytes."""
     limit = most_expanded(size)
     if expanded > limit:
-        raise too_large(name, f"{readable(expanded)} or more", limit, unpacked=True)
+        raise too_large(name, f"{byte_size(expanded)} or more", limit, unpacked=True)
 
 
 def check_rows(name: str, rows: int, size: int) -> None:
@@ -64,7 +65,7 @@ def check_rows(name: str, rows: int, size: int) -> None:
     if rows > most:
         raise InputError(
             f"{name} has too many rows for its size",
-            given=f"{rows:,} rows or more in {readable(size)}",
+            given=f"{rows:,} rows or more in {byte_size(size)}",
             allowed=f"at most {most:,}",
             try_=f"take a part of the rows, or raise the limit with {_ENVIRONMENT_VARIABLE}=8G if you trust the file",
         )
@@ -86,8 +87,8 @@ def check_row(where: str, size: int) -> None:
     if size > LONGEST_ROW:
         raise InputError(
             f"{where} is too long",
-            given=readable(size),
-            allowed=f"at most {readable(LONGEST_ROW)} in a row",
+            given=byte_size(size),
+            allowed=f"at most {byte_size(LONGEST_ROW)} in a row",
             try_="write one row per line, and split long documents",
         )
 
@@ -107,14 +108,6 @@ def too_large(name: str, size: str, limit: int, *, unpacked: bool = False) -> In
     return InputError(
         f"{name} is too large{' when unpacked' if unpacked else ''}",
         given=size,
-        allowed=f"at most {readable(limit)}",
+        allowed=f"at most {byte_size(limit)}",
         try_=f"take a part of the data, or raise the limit with {_ENVIRONMENT_VARIABLE}=8G if you trust the file",
     )
-
-
-def readable(size: int) -> str:
-    """`size` bytes in readable units: 1.5 GB."""
-    for unit, power in (("GB", 30), ("MB", 20), ("kB", 10)):
-        if size >= 1 << power:
-            return f"{size / (1 << power):.4g} {unit}"
-    return f"{size} bytes"

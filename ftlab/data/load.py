@@ -17,8 +17,8 @@ from ftlab.core.hub import is_offline, newest_commit, unreachable
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import check_template
 from ftlab.data.readers import SUFFIXES, read_table, read_text_files
+from ftlab.data.shapes import SPLITS, split_name
 from ftlab.data.sheets import SHEETS
-from ftlab.data.split_names import SPLITS, split_name
 from ftlab.data.tabular import Row
 from ftlab.data.version_store import PREFIX, SourceJson, StoredRows, pinned, resolve
 from ftlab.errors import InputError, nearest, shorten

@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import regex
 
+from ftlab.core.jobs import Stopped
+
 if TYPE_CHECKING:
     import numpy as np
 
 Progress = Callable[[str, int, int], None]
 CHUNK = 2000  # rows between two checks for a stop request
-
-
-class Stopped(Exception):
-    """The user pressed Stop. Findings so far are kept."""
 
 
 @dataclass

@@ -14,13 +14,14 @@ from typing import Any
 
 from ftlab.config import DataConfig
 from ftlab.core.parsing import parse_json
+from ftlab.core.words import byte_size
 from ftlab.core.workspace import Workspace
 from ftlab.data.limits import LONGEST_ROW, check_columns, check_rows, check_size
 from ftlab.data.load import find_source, load_rows, split_files
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.readers import read_table, refuse_what_is_no_data
+from ftlab.data.shapes import split_name
 from ftlab.data.sheets import SHEETS
-from ftlab.data.split_names import split_name
 from ftlab.data.tabular import LazyRows, Row, iterate_delimited
 from ftlab.errors import InputError, shorten
 
@@ -139,7 +140,7 @@ class IndexedLines(LazyRows):
 
 def _parsed(line: bytes, index: int) -> Row:
     if len(line) > LONGEST_ROW:
-        return {"(broken)": f"row {index}: longer than {LONGEST_ROW >> 20} MB"}
+        return {"(broken)": f"row {index}: longer than {byte_size(LONGEST_ROW)}"}
     try:
         row = parse_json(line.decode("utf-8").lstrip("\ufeff\x1e"))
     except ValueError as error:

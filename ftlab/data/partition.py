@@ -9,17 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import DataConfig
-from ftlab.data.conversion import ROLES, WrongCell, is_document
+from ftlab.core.words import counted
+from ftlab.data.choices import unordered
+from ftlab.data.conversion import is_document
 from ftlab.data.near import near_pairs
 from ftlab.data.normal import normal_form
 from ftlab.data.prompt_template import cell_as_text
-from ftlab.data.shapes import Example, Message
-from ftlab.data.split_names import SPLITS
+from ftlab.data.shapes import SPLITS, Example, Message, WrongCell
 from ftlab.data.tabular import Row
 from ftlab.data.tool_calls import TOOLS
+from ftlab.data.turns import ROLES
 from ftlab.errors import InputError, did_you_mean, shorten
 
 if TYPE_CHECKING:
+    from ftlab.data.choices import Choices
     from ftlab.data.shapes import Detected
 
 NEAR_ROWS = 100_000  # rows up to which `auto` searches for near duplicates (about ten seconds)
@@ -56,7 +59,7 @@ def _grouped(
     """
     sets = _Sets(len(fingerprints))
     sets.join_equal(fingerprints)
-    sets.join_equal([normal_form(prompt) or None for prompt in prompts])
+    sets.join_equal([normal_form(unordered(prompt)) or None for prompt in prompts])
     if data.group_by:
         sets.join_equal([cell_as_text(row.get(data.group_by)) or None for row in cells])
     if data.near_duplicates == "apart" or (data.near_duplicates == "auto" and len(prompts) > NEAR_ROWS):
@@ -68,7 +71,8 @@ def _grouped(
     apart = sum(not sets.join(*pair, most) for pair in pairs)
     after = sets.groups()
     joined = len(before) - len(after)
-    notes = [f"{joined} near-duplicate prompts were kept in the same split."] if joined else []
+    were = "was" if joined == 1 else "were"
+    notes = [f"{counted(joined, 'near-duplicate prompt')} {were} kept in the same split."] if joined else []
     if apart:
         notes.append(
             f"{apart} near duplicates may be in different splits: more than {most:.0f} prompts form a chain of similar "
@@ -137,12 +141,16 @@ class _Sets:
 
 def prompt_fingerprint(messages: Sequence[Message], system_prompt: str | None = None) -> str:
     """16 hexadecimal digits that are equal for equal prompts: all turns before the last answer (plain text: the whole
-    text), ignoring case and spaces. `system_prompt` is the configured one, which every example shares; it is
-    ignored."""
+    text), ignoring case, spaces and the order of lettered choices at the end. `system_prompt` is the configured one,
+    which every example shares; it is ignored."""
     turns = list(messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages)
     if system_prompt and turns and turns[0] == {"role": "system", "content": system_prompt}:
         turns = turns[1:]
-    text = "\x1e".join(f"{turn['role']}\x1f{' '.join(turn['content'].split()).casefold()}" for turn in turns)
+    contents = [unordered(turn["content"]) if turn["role"] == "user" else turn["content"] for turn in turns]
+    text = "\x1e".join(
+        f"{turn['role']}\x1f{' '.join(content.split()).casefold()}"
+        for turn, content in zip(turns, contents, strict=True)
+    )
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
@@ -151,6 +159,9 @@ def turns_of(example: Example) -> list[Message]:
     if "prompt" in example:
         return [*example["prompt"], {"role": "assistant", "content": ""}]
     return example["messages"]
+
+
+TELLING_ROWS = 6  # in which a difference can have p < .05 in an exact paired test: with 5 in one direction, p is .0625
 
 
 def hold_out(
@@ -193,6 +204,10 @@ def hold_out(
     held: dict[str, list[Example]] = {}
     for split, target in wanted:
         taken, remaining = _take(remaining, target, labels)
+        if split == "test" and target >= TELLING_ROWS:
+            # Whole groups may stay below the target, and fewer rows can tell nothing.
+            while sum(map(len, taken)) < TELLING_ROWS and len(remaining) > len(wanted):
+                taken.append(remaining.pop(remaining.index(min(remaining, key=len))))
         held[split] = [train[position] for position in sorted(position for members in taken for position in members)]
     if wanted:
         train = [train[position] for position in sorted(position for members in remaining for position in members)]
@@ -318,6 +333,17 @@ def too_many_dropped(name: str, dropped: Counter[str], usable: int) -> InputErro
         allowed, hint = "conversations with an assistant turn", "check the roles of the messages"
     reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.most_common(5))
     return InputError(what, given=reasons, allowed=allowed, try_=hint)
+
+
+def undecided_choices(name: str, choices: Choices) -> InputError:
+    return InputError(
+        f"The answers of {name} number the choices, and the rows do not tell whether from 0 or from 1",
+        given=f"{choices.answer}, with choices in {choices.listed}",
+        allowed="in some rows an answer that is 0, or the number of the last choice, but not both; or letters (A, B, "
+        "C), or the texts of the choices",
+        try_="write the right choices as letters; or name prompt and completion (--column, data.columns) to train the "
+        "numbers as they are, without the choices",
+    )
 
 
 def too_few_rows(name: str, splits: Mapping[str, int], fewest: int, detected: Detected | None = None) -> InputError:

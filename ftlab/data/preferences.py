@@ -10,18 +10,11 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.config.stages import JUDGED_STAGES, PAIR_STAGES, PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES, STAGES
-from ftlab.data.conversion import (
-    NO_WINNER,
-    MissingColumn,
-    UnusableRow,
-    convert,
-    decided,
-    judgement,
-    usable_turns,
-)
+from ftlab.data.cells import judgement
+from ftlab.data.conversion import NO_WINNER, convert, decided, usable_turns
 from ftlab.data.formats import FORMATS, PREFERENCES, example_of
 from ftlab.data.partition import no_text, only_text
-from ftlab.data.shapes import Detected, Example, Message
+from ftlab.data.shapes import Detected, Example, Message, MissingColumn, UnusableRow
 from ftlab.data.votes import TIE
 from ftlab.errors import InputError
 
@@ -139,9 +132,9 @@ def _no_preferences(stage: str, detected: Detected, name: str, columns: list[str
     )
 
 
-def chat_of(example: Mapping[str, Any], side: str | None = None) -> list[Message]:
-    """The whole conversation of an example with one `side`; by default the chosen or judged answer."""
-    side = side or ("chosen" if "chosen" in example else "completion")
+def chat_of(example: Mapping[str, Any]) -> list[Message]:
+    """The whole conversation of an example with its chosen or judged answer."""
+    side = "chosen" if "chosen" in example else "completion"
     return [*example["prompt"], *example[side]]
 
 
@@ -222,13 +215,11 @@ class PreferenceFinding:
         return {("try" if name == "try_" else name): value for name, value in values.items()}
 
 
-def check_preferences(
-    prepared: Any, config: RunConfig, *, tokenizer: Any = None, limit: int | None = None
-) -> list[PreferenceFinding]:
+def check_preferences(prepared: Any, config: RunConfig, *, tokenizer: Any = None) -> list[PreferenceFinding]:
     """Findings about the training preferences of `prepared` (`splits.prepare` with the stage of `config`), the most
     harmful first; empty for other stages.
 
-    With a `tokenizer`, prompts and answers are counted against `limit` tokens (None: optimisation.max_length).
+    With a `tokenizer`, prompts and answers are counted against optimisation.max_length.
     """
     if config.stage not in PREFERENCE_STAGES:
         return []
@@ -244,7 +235,7 @@ def check_preferences(
         findings += _about_swapped(rows)
         findings += _about_length(rows)
     if tokenizer is not None:
-        findings += _about_tokens(rows, config, tokenizer, limit or config.optimisation.max_length)
+        findings += _about_tokens(rows, config, tokenizer, config.optimisation.max_length)
     return sorted(findings, key=lambda finding: ("bad", "warn", "info").index(finding.kind))
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ftlab.core.files import write_text
+from ftlab.core.words import byte_size, counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.encodings import decode
 from ftlab.data.json_rows import read_json
@@ -23,11 +24,10 @@ from ftlab.data.limits import (
     check_size,
     largest_file,
     most_expanded,
-    readable,
     too_large,
 )
+from ftlab.data.shapes import SPLITS, split_name
 from ftlab.data.sheets import SHEETS, read_sheets
-from ftlab.data.split_names import SPLITS, split_name
 from ftlab.data.tabular import (
     Row,
     read_arrow,
@@ -138,7 +138,7 @@ def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, left:
         while piece := file.read(1 << 20):
             size += len(piece)
             if size > left:
-                raise too_large(name, f"more than {readable(size)} in {entry.filename}", left, unpacked=True)
+                raise too_large(name, f"more than {byte_size(size)} in {entry.filename}", left, unpacked=True)
             if size > _RATIO_COUNTS_FROM and size > HIGHEST_RATIO * max(1, entry.compress_size):
                 raise InputError(
                     f"{name} is compressed far more than real data; it may be a zip bomb",
@@ -225,7 +225,7 @@ def read_text_files(paths: Sequence[Path], encoding: str | None = None) -> Table
         raw = _bytes_of(path)
         whole.update(hashlib.sha256(raw).digest())
         rows.append({"text": decode(raw, path.name, notes, encoding), "file": path.name})
-    notes.append(f"{len(rows):,} plain-text files, one document each.")
+    notes.append(f"{counted(len(rows), 'plain-text file')}, one document each.")
     return Table({"train": rows}, ["text", "file"], whole.hexdigest(), notes)
 
 

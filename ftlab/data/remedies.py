@@ -15,17 +15,19 @@ from typing import Any
 from ftlab.config import DataConfig
 from ftlab.core.parsing import json_or
 from ftlab.core.workspace import Workspace
+from ftlab.data.cells import label_text
 from ftlab.data.checks.finding import DONE_TO_ROWS, KINDS, Finding
 from ftlab.data.checks.personal import MASKS, PERSONAL, find_personal, mask
-from ftlab.data.conversion import ROLE_KEYS, ROLES, TEXT_KEYS, UnusableRow, convert
+from ftlab.data.conversion import convert
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.rendering import encode, ensure_chat_template
-from ftlab.data.shapes import Detected, Message
+from ftlab.data.shapes import Detected, Message, UnusableRow
 from ftlab.data.splits import detect_format
 from ftlab.data.tabular import Row
 from ftlab.data.tool_calls import most_think
-from ftlab.data.version_store import DetailsJson
-from ftlab.data.versions import Version, VersionRow, derive, rows_of
+from ftlab.data.turns import ROLE_KEYS, ROLES, TEXT_KEYS
+from ftlab.data.version_store import DetailsJson, Version, VersionRow, rows_of
+from ftlab.data.versions import derive
 from ftlab.errors import FtlabError, InputError, shorten
 
 Rows = Mapping[str, Sequence[Row]]
@@ -336,9 +338,9 @@ def _sources(drawn: set[str], within: Mapping[int, set[str]]) -> set[int]:
 def _answered_words(row: Row, columns: Mapping[str, str]) -> tuple[set[str], set[str]]:
     """The words of all remaining answers, and of the rejected answer."""
     turns = [turn for role in _SPOKEN for turn in _turns_in(row.get(columns.get(role, ""))) or []]
-    spoken = [turn[key] for turn in turns if _role(turn) == "assistant" for key in TEXT_KEYS if turn.get(key)]
+    spoken = [_said(turn) for turn in turns if _role(turn) == "assistant"]
     rejected = answer_of(row, {"completion": columns["rejected"]}) if "rejected" in columns else ""
-    return _words(" ".join([*map(str, spoken), answer_of(row, columns) or ""])), _words(rejected or "")
+    return _words(" ".join([*spoken, answer_of(row, columns) or ""])), _words(rejected or "")
 
 
 def _words(text: str) -> set[str]:
@@ -377,11 +379,8 @@ def _sparable(row: Row, columns: Mapping[str, str]) -> list[str]:
     turns = _turns_in(row[column])
     if turns is None:
         return [row[column]] if isinstance(row[column], str) and row[column] != answer_of(row, columns) else []
-    user_texts = [
-        next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) == "user"
-    ]
-    others = {next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) != "user"}
-    return [text for text in user_texts if isinstance(text, str) and text and text not in others]
+    others = {_said(turn) for turn in turns if _role(turn) != "user"}
+    return [text for turn in turns if _role(turn) == "user" and (text := _said(turn)) and text not in others]
 
 
 def _asked_texts(row: Row, columns: Mapping[str, str]) -> list[str]:
@@ -415,17 +414,41 @@ def _with_answer(row: Row, columns: Mapping[str, str], change: Callable[[str], s
         return row
     cell = row[column]
     if isinstance(cell, dict):  # one turn, as LLaMA-Factory writes chosen answers
-        key = next((key for key in TEXT_KEYS if isinstance(cell.get(key), str)), None)
-        return row if key is None else row | {column: cell | {key: change(cell[key])}}
+        return row | {column: _saying(cell, change)} if any(key in cell for key in TEXT_KEYS) else row
+    if isinstance(cell, int | float) and not isinstance(cell, bool):  # trained as text, and as the number of a choice
+        new_text = change(label_text(cell))
+        return row if new_text == label_text(cell) else row | {column: new_text}
     turns = _turns_in(cell)
     if turns is None:
         return row | {column: change(cell or "")} if cell is None or isinstance(cell, str) else row
     last = max((place for place, turn in enumerate(turns) if _role(turn) == "assistant"), default=None)
     if last is None:
         return row
-    key = next((key for key in TEXT_KEYS if turns[last].get(key) is not None), "content")
-    new = [*turns[:last], turns[last] | {key: change(turns[last].get(key, ""))}, *turns[last + 1 :]]
+    new = [*turns[:last], _saying(turns[last], change), *turns[last + 1 :]]
     return row | {column: json.dumps(new, ensure_ascii=False) if isinstance(cell, str) else new}
+
+
+def _said(turn: Mapping[str, Any]) -> str:
+    """The text of a turn, also of one in content parts."""
+    held = next((turn[key] for key in TEXT_KEYS if turn.get(key) is not None), "")
+    if isinstance(held, list):
+        texts = (part.get("text") if isinstance(part, dict) else part for part in held)
+        return "".join(text for text in texts if isinstance(text, str))
+    return held if isinstance(held, str) else ""
+
+
+def _saying(turn: dict[str, Any], change: Callable[[str], str | None]) -> dict[str, Any]:
+    """`turn` with its text changed. Content parts become one if the text differs."""
+    key = next((key for key in TEXT_KEYS if turn.get(key) is not None), "content")
+    text = _said(turn)
+    new = change(text)
+    if new == text:
+        return turn
+    parts = turn.get(key)
+    if isinstance(parts, list):
+        typed = any(isinstance(part, dict) and "type" in part for part in parts)
+        return turn | {key: [({"type": "text"} if typed else {}) | {"text": new}]}
+    return turn | {key: new}
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:
@@ -520,6 +543,11 @@ def is_mended(finding: Finding, only: Collection[str] = (), remedies: Mapping[st
     return not only and finding.remedy != "none" and finding.about.severity != "note"
 
 
+def needs_decision(finding: Finding) -> bool:
+    """Whether no row says which of the conflicting answers is right, so that relabeling changes none."""
+    return finding.remedy == "relabel" and finding.matches == [(finding.split, row) for row in finding.rows]
+
+
 def mend_findings(
     version: Version,
     findings: Sequence[Finding],
@@ -581,9 +609,8 @@ def give_answer(
     roles: Mapping[str, str],
     *,
     who: str | None = None,
-    why: str = "",
 ) -> Version:
     """A new version in which all rows with the prompt of `row`, which has conflicting answers, have this `answer`."""
     rows = tuple(answer_group(finding, row))
     action: Action = replace(action_for(finding, roles, "relabel"), rows=rows, matches=(), answer=answer)
-    return mend(version, [action], who=who, why=why or "right answer entered by hand")
+    return mend(version, [action], who=who, why="right answer entered by hand")

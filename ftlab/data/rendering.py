@@ -1,8 +1,8 @@
 """Messages to tokens: the base's chat template, protection against control tokens in the data, and the mask of trained
 tokens.
 
-Only assistant turns and their stop token are trained on. `encode` (training) and `encode_prompt` (evaluation, chat) use
-the same rendering, so that prompts match training.
+Only assistant turns and their stop token are trained on, except turns with weight 0. `encode` (training) and
+`encode_prompt` (evaluation, chat) use the same rendering, so that prompts match training.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from ftlab.data.conversion import is_document
 from ftlab.data.safe_templates import FALLBACK_TEMPLATE, limit_templates
-from ftlab.data.shapes import Message
+from ftlab.data.shapes import Message, is_trained, without_weights
 from ftlab.data.tool_calls import Call, Said, parts_of, thinks, uses_tools
 from ftlab.data.tool_templates import SETTLED, ToolFacts, examine, template_input, vllm_parser
 from ftlab.errors import InputError, shorten
@@ -148,9 +148,10 @@ def render(messages: Sequence[Message], tokenizer: Any, *, add_generation_prompt
 
 def _as_taken(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Any], dict[str, Any]]:
     """`messages` as the chat template expects them, and the template arguments."""
+    messages = without_weights(messages)  # an unknown key could change what a template renders
     if uses_tools(messages) or thinks(messages):
-        return template_input(list(messages), tool_facts_of(tokenizer))
-    return list(messages), {}
+        return template_input(messages, tool_facts_of(tokenizer))
+    return messages, {}
 
 
 def _applied(turns: list[Any], tokenizer: Any, **settings: Any) -> Any:
@@ -279,10 +280,7 @@ def guard(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Message], l
     if control_tokens is None or not any(control_tokens.search(message["content"]) for message in messages):
         return list(messages), literals
 
-    guarded = [
-        {"role": message["role"], "content": _guarded(message["content"], control_tokens, literals)}
-        for message in messages
-    ]
+    guarded = [message | {"content": _guarded(message["content"], control_tokens, literals)} for message in messages]
     if _count(messages, tokenizer, control_tokens) == _count(guarded, tokenizer, control_tokens):
         return list(messages), []  # the template escapes them itself, as the starter template does
     return guarded, literals
@@ -416,7 +414,7 @@ class Completion:
 
 def prompt_messages(messages: Sequence[Message]) -> list[Message]:
     """All turns before the last answer; all turns if the last one is not an answer."""
-    return list(messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages)
+    return without_weights(messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages)
 
 
 def reference(messages: Sequence[Message]) -> str:
@@ -435,7 +433,8 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
 
 
 def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
-    """Token ids of a whole example and the mask of trained tokens: every answer with its stop token.
+    """Token ids of a whole example and the mask of trained tokens: every answer with its stop token, unless it has
+    weight 0.
 
     If the chat template does not mark answers, they are located by rendering up to each of them. Plain text has no
     template: all its tokens and the end-of-text token are trained on. Raises InputError if the template rejects the
@@ -443,7 +442,7 @@ def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
     """
     if is_document(messages):
         return _encode_document(messages[0]["content"], tokenizer)
-    if not any(message["role"] == "assistant" for message in messages):
+    if not any(message["role"] == "assistant" and is_trained(message) for message in messages):
         raise InputError("The example has no answer to train on", given=f"{len(messages)} turns")
     guarded, literals = guard(messages, tokenizer)
     notes = []
@@ -565,6 +564,14 @@ def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int],
     ids, trained = list(output["input_ids"]), [bool(on) for on in output["assistant_masks"]]
     if not any(trained):
         return None
+    answers = [is_trained(message) for message in messages if message["role"] == "assistant"]
+    if not all(answers):
+        starts = [at for at, on in enumerate(trained) if on and not (at and trained[at - 1])]
+        if len(starts) != len(answers):
+            return None  # it is not certain which tokens belong to which answer
+        for start, end, on in zip(starts, [*starts[1:], len(ids)], answers, strict=True):
+            if not on:
+                trained[start:end] = [False] * (end - start)
     places = output["offset_mapping"]
     for index in range(1, len(ids)):
         # transformers' mask ends at the first token of the last character; an emoji can be four tokens.
@@ -587,14 +594,19 @@ def _by_rendering(
     """The tokens and mask by rendering: an answer is what a rendering adds to the one with the generation prompt."""
     full = render(messages, tokenizer)
     answers = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
-    spans, skipped = [], 0
+    spans: list[tuple[int, int]] = []
+    starts, skipped = [], 0
     for position in answers:
         before = render(messages[:position], tokenizer, add_generation_prompt=True) if position else ""
         through = render(messages[: position + 1], tokenizer)
         # Some templates end every rendering with a token (end of text) that is absent in the middle.
         end = _shared(full, through)
         if full.startswith(before) and _is_rendered(messages[position]["content"], through[len(before) : end]):
-            spans.append((len(before), end))
+            starts.append(len(before))
+            if is_trained(messages[position]):
+                spans.append((len(before), end))
+        elif not is_trained(messages[position]):
+            pass
         elif position == answers[-1]:
             raise InputError(
                 "The chat template of this base renders an answer differently from its generation prompt, so the "
@@ -608,7 +620,7 @@ def _by_rendering(
     if skipped:
         # In earlier answers, templates of reasoning models omit what they write before the last one.
         notes.append("Only the last answer is trained on: the chat template renders earlier answers differently.")
-    ids, ends, cut = _tokenize(full, literals, tokenizer, [start for start, _ in spans])
+    ids, ends, cut = _tokenize(full, literals, tokenizer, starts)
     if cut:
         notes.append("Prompt and answer are tokenized separately; otherwise a token would span both.")
     return ids, [any(start < end <= stop for start, stop in spans) for end in ends]

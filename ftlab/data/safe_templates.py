@@ -26,6 +26,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Literal, TypedDict
 
+from ftlab.core.words import byte_size
+
 SECONDS = 20.0  # of CPU time
 MEMORY = 512 << 20  # bytes on top of the child's initial memory
 CHARACTERS = 8_000_000  # of a rendered text, plus four times the characters of the input
@@ -149,7 +151,7 @@ def _beyond(why: str) -> Exception:
 
     return InputError(
         f"The chat template of the base is rejected: rendering a conversation {why}",
-        allowed=f"{SECONDS:.0f} s, {MEMORY >> 20} MB and {CHARACTERS:,} characters",
+        allowed=f"{SECONDS:.0f} s, {byte_size(MEMORY)} and {CHARACTERS:,} characters",
         try_="use a base from a source you trust, or put another chat template into its folder",
     )
 
@@ -207,7 +209,7 @@ class _Child:
                     self.end(f"took more than {SECONDS:.0f} s")
                 # For systems without a memory limit (macOS, Windows).
                 if since is not None and child.memory_info().rss > MEMORY + _BEGINS:
-                    self.end(f"took more than {MEMORY >> 20} MB")
+                    self.end(f"took more than {byte_size(MEMORY)}")
 
 
 def _started() -> _Child:
@@ -277,7 +279,7 @@ def _explained(error: Exception) -> _AnswerJson:
     from jinja2 import TemplateError
 
     if isinstance(error, MemoryError):
-        return {"kind": "limit", "why": f"took more than {MEMORY >> 20} MB"}
+        return {"kind": "limit", "why": f"took more than {byte_size(MEMORY)}"}
     if isinstance(error, RecursionError):
         return {"kind": "limit", "why": "recurses without end"}
     text = str(error)[:2000]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ftlab.core.words import counted
 from ftlab.data.limits import check_expanded, check_rows, most_expanded, too_large
-from ftlab.data.split_names import split_name
+from ftlab.data.shapes import split_name
 from ftlab.data.tabular import Layout, Row, header_of, layout_of
 from ftlab.errors import InputError, nearest, shorten
 
@@ -94,7 +94,7 @@ def _table(cells: list[list[Any]], merged: Sequence[Any], where: str, notes: lis
             for row in cells[top : bottom + 1]:
                 row[left : right + 1] = [cells[top][left]] * len(row[left : right + 1])
     if filled:
-        notes.append(f"{filled} merged cells of {where} count for each of the rows that they span.")
+        notes.append(f"{counted(filled, 'merged cell')} of {where}, counted for each of the rows that they span.")
     rows = cells[place + layout.has_header :]
     used = [at for at in range(max(map(len, cells), default=0)) if any(_is_filled(row[at]) for row in cells[place:])]
     rows = [[row[at] for at in used] for row in rows if any(map(_is_filled, row))]

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Any, TypedDict
 
 from ftlab.config import SELF, DataConfig, load_config
 from ftlab.config.sections import FEWEST_OWN_ANSWERS
 from ftlab.config.stages import JUDGED_STAGES, PREFERENCE_STAGES, REWARD_STAGES, SFT, STAGES
-from ftlab.core.files import write_json, write_jsonl
+from ftlab.core.files import replacing, write_json, write_jsonl
 from ftlab.core.run_directory import MadeRowsJson, ManifestJson, ReplayJson, RunDirectory
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
-from ftlab.data.conversion import (
-    CHOICES,
-    PLAIN_TEXTS,
-    MissingColumn,
-    UnusableRow,
-    WrongCell,
-    convert,
-    instruction,
-    remarks_of,
-)
+from ftlab.data.cells import PLAIN_TEXTS, instruction
+from ftlab.data.conversion import NO_MISTAKES, convert, remarks_of
 from ftlab.data.formats import PREFERENCES, detect, detect_prompts
 from ftlab.data.load import Loaded, SourceFile, load_rows, looked_at, named_in, settled
 from ftlab.data.near import near_pairs
@@ -41,18 +33,20 @@ from ftlab.data.partition import (
     too_few_rows,
     too_many_dropped,
     turns_of,
+    undecided_choices,
     wrong_cells,
 )
 from ftlab.data.preferences import Reader, chat_of, check_format, reader
 from ftlab.data.prompt_template import AsTrained, Columns, as_trained, columns_of, escaped, freeze_columns
 from ftlab.data.rendering import reference
-from ftlab.data.shapes import Detected, Example, Message
+from ftlab.data.shapes import Detected, Example, Message, MissingColumn, UnusableRow, WrongCell, is_trained
 from ftlab.data.tabular import Row
-from ftlab.data.version_store import DetailsJson
-from ftlab.data.versions import MADE_BY, Version, VersionRow, derive, ids_of, resolve, rows_of, taken
+from ftlab.data.version_store import DetailsJson, Version, VersionRow, ids_of, resolve, rows_of
+from ftlab.data.versions import MADE_BY, derive, taken
 from ftlab.errors import FtlabError, InputError
 
-FEWEST_ROWS = 10
+FEWEST_ROWS = 10  # to train on, besides those held out
+FEWEST_TO_PART = 12  # rows that leave FEWEST_ROWS where one each is held out for validation and test, as by default
 REPLAYED = "replay"  # the `source` of training rows mixed in against forgetting
 Turns = list[Message]
 
@@ -91,7 +85,7 @@ def prepare(
     detected = detect_format(loaded, data, stage)
     if stage is not None:
         check_format(stage, detected, loaded.name, loaded.columns)
-    notes = [*loaded.notes, *detected.not_used((data.group_by, data.stratify_by))]
+    notes = [*loaded.notes, *detected.notes((data.group_by, data.stratify_by))]
     dropped: Counter[str] = Counter()
     splits = _converted(loaded, detected, data, notes, dropped, stage or SFT)
     if len(splits) == 1 and loaded.main != "train":
@@ -132,6 +126,7 @@ def prepare(
         "notes": notes,
     }
     texts = [column for role, column in detected.columns.items() if role != "label"]
+    texts += detected.choices.columns if detected.choices else ()
     columns = {
         split: columns_of(loaded.splits | {"train": loaded.splits[loaded.main]}, splits[split], texts, data.group_by)
         for split in ("validation", "test")
@@ -198,7 +193,7 @@ def _trained_parts(format_: str, stage: str | None) -> list[str]:
 def _template_of(detected: Detected, rows: Sequence[Mapping[str, Any]]) -> str | None:
     """The prompt template of these rows; an instruction that they all share also counts as one."""
     columns = detected.columns
-    if detected.template or not {"prompt", "input"} <= columns.keys():
+    if detected.template or detected.choices or not {"prompt", "input"} <= columns.keys():
         return detected.template
     instructions = {str(row.get(columns["prompt"]) or "").strip() for row in rows}
     if len(instructions) > 1 or not all(str(row.get(columns["input"]) or "").strip() for row in rows):
@@ -220,6 +215,13 @@ def detect_format(loaded: Loaded, data: DataConfig, stage: str | None = None) ->
         # The prompt lists the labels, and a rare one may be missing from the sample.
         label = detected.columns["label"]
         detected.template = instruction((row.get(label) for row in rows), detected.columns["text"])
+    if detected.choices is not None:
+        # So may the first or the last choice.
+        choices = detected.choices.decided(row for split in loaded.splits.values() for row in split)
+        if choices.way == "number" and choices.base is None:
+            raise undecided_choices(loaded.name, choices)
+        detected.why = detected.why.replace(detected.choices.how, choices.how)
+        detected.choices = choices.with_example(sample)
     return detected
 
 
@@ -228,17 +230,19 @@ def freeze(prepared: Prepared, run: RunDirectory) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    keys = [("role", pa.string()), ("content", pa.string())]
+    every = (turn for rows in prepared.splits.values() for row in rows for turn in chain(*_lists(row)))
+    if not all(map(is_trained, every)):
+        keys.append(("weight", pa.int8()))
+    turns = pa.list_(pa.struct(keys))
     types = {"row": pa.int64(), "source": pa.string(), "label": pa.bool_()}
     first = next(examples[0] for examples in prepared.splits.values() if examples)
     schema = pa.schema([(name, types.get(name, turns)) for name in first])
     run.data.mkdir(parents=True, exist_ok=True)
     for split, examples in prepared.splits.items():
         if examples:
-            path = run.split_file(split)
-            temporary = path.with_suffix(".part")
-            pq.write_table(pa.Table.from_pylist(examples, schema=schema), temporary)
-            os.replace(temporary, path)
+            with replacing(run.split_file(split)) as part:
+                pq.write_table(pa.Table.from_pylist(examples, schema=schema), part)
     freeze_columns(run, prepared.columns)
     if prepared.replay_prompts:
         write_jsonl(run.replay_prompts_file, prepared.replay_prompts)
@@ -266,26 +270,38 @@ def read_split(run: RunDirectory, split: str) -> list[Example]:
     except (pa.ArrowException, OSError) as error:
         raise FtlabError(f"The frozen data {path.name} of run {run.id} cannot be read", why=str(error)) from None
     for row in rows:
+        for turn in chain(*_lists(row)):
+            if turn.get("weight", 0) is None:  # Parquet gives every turn the keys of all others
+                del turn["weight"]
         if "messages" not in row:
             row["messages"] = chat_of(row)
     return rows
 
 
+def _lists(row: Mapping[str, Any]) -> list[Turns]:
+    """The lists of turns in an example."""
+    return [value for value in row.values() if isinstance(value, list)]
+
+
 def trained_nearly(
-    run: RunDirectory, asked_for: tuple[tuple[str, str], ...], system_prompt: str | None = None
+    run: RunDirectory,
+    asked_for: tuple[tuple[str, str], ...],
+    system_prompt: str | None = None,
+    *,
+    scripts: bool = False,
 ) -> frozenset[int]:
     """The places in `asked_for` (prompts as texts, with reference answers or "") of duplicates and near duplicates of
     the training rows of `run` with no system prompt, that of its data, or `system_prompt`. Empty if its rows are not
-    available."""
+    available. `scripts`: the user's turns of a row are compared, without its answers."""
     file = run.split_file("train")
     if not asked_for or not file.exists():
         return frozenset()
-    return _trained_nearly(run, file.stat().st_mtime_ns, asked_for, system_prompt)
+    return _trained_nearly(run, file.stat().st_mtime_ns, asked_for, system_prompt, scripts)
 
 
 @lru_cache(maxsize=64)  # a running blind test repeats the call at every refresh
 def _trained_nearly(
-    run: RunDirectory, stamp: int, asked_for: tuple[tuple[str, str], ...], system_prompt: str | None
+    run: RunDirectory, stamp: int, asked_for: tuple[tuple[str, str], ...], system_prompt: str | None, scripts: bool
 ) -> frozenset[int]:
     try:
         own = load_config(run.config_file).data.system_prompt
@@ -297,6 +313,8 @@ def _trained_nearly(
         return frozenset()
     usual = (None, own, system_prompt)
     rows = [turns for turns in rows if (turns[0]["content"] if turns[0]["role"] == "system" else None) in usual]
+    if scripts:
+        rows = [[turn for turn in turns if turn["role"] != "assistant"] for turns in rows]
     pairs = near_pairs(
         [prompt_text(turns) for turns in rows] + [prompt for prompt, _ in asked_for],
         [reference(turns) for turns in rows] + [answer for _, answer in asked_for],
@@ -333,7 +351,7 @@ def _converted(
             notes.append(f"{len(chosen)} of {len(rows)} rows were sampled from the split {split}.")
         splits[target] = _examples(loaded.name, split, rows, chosen, detected, read_row, dropped, remarks)
     usable = sum(map(len, splits.values()))
-    if sum(dropped.values()) - sum(dropped[reason] for reason in CHOICES) > usable:
+    if sum(dropped.values()) - sum(dropped[reason] for reason in NO_MISTAKES) > usable:
         raise too_many_dropped(loaded.name, dropped, usable)
     notes += remarks_of(remarks)
     return splits

@@ -29,11 +29,27 @@ from ftlab.core.parsing import json_or
 
 TOOLS = "tools"  # the role of the turn that lists the tools
 TOOL = "tool"  # the role of a tool's reply
-THINKING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought")
+THINKING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts")
 
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
 _THOUGHT = re.compile(r"\A\s*<think>(.*?)(?:</think>|\Z)", re.DOTALL)
 _THOUGHT_ENDS = re.compile(r"\A(.*?)</think>", re.DOTALL)
+# What other models write around their thoughts, at the beginning of an answer. Not before <answer>: that is a form of
+# answers that rewards ask for, and is trained as it stands.
+_SPELLED = re.compile(
+    r"\A\s*(?:<(?P<tag>think|thinking|thoughts?|reasoning|seed:think)>(?P<a>.*?)</(?P=tag)>"
+    r"|<\|begin_of_thought\|>(?P<b>.*?)<\|end_of_thought\|>"
+    r"|\[THINK\](?P<c>.*?)\[/THINK\]"
+    r"|◁think▷(?P<d>.*?)◁/think▷"
+    # gpt-oss (harmony): the template opens the first channel after <|start|>assistant.
+    r"|(?:<\|start\|>assistant)?<\|channel\|>analysis<\|message\|>(?P<e>.*?)(?:<\|end\|>)?"
+    r"(?=<\|start\|>|<\|channel\|>))(?!\s*<answer\b)\s*",
+    re.DOTALL | re.IGNORECASE,
+)
+_FINAL = re.compile(
+    r"\A\s*(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>(.*?)(?:<\|return\|>|<\|end\|>)?\s*\Z", re.DOTALL
+)
+_SOLUTION = re.compile(r"\A<\|begin_of_solution\|>\s*(.*?)\s*(?:<\|end_of_solution\|>)?\s*\Z", re.DOTALL)
 _LISTED = re.compile(r"<tools>\s*(.*?)\s*</tools>", re.DOTALL)
 
 
@@ -84,8 +100,27 @@ def parts_of(text: str) -> Said:
     return Said(thought, _CALL.sub("", rest).strip(), tuple(calls), tuple(broken))
 
 
+def with_known_thought(text: str) -> str:
+    """`text` with the thoughts at its beginning between <think> tags, however their model spelled them."""
+    if _THOUGHT.match(text):
+        return text  # spelled as here
+    if final := _FINAL.match(text):
+        return final[1]  # gpt-oss without a thought
+    match = _SPELLED.match(text)
+    if match is None:
+        return text
+    rest = text[match.end() :]
+    if solution := _SOLUTION.match(rest) or _FINAL.match(rest):
+        rest = solution[1]
+    elif match["e"] is not None:
+        return text  # a call in a channel of its own
+    thought = next(filter(None, (match[name] for name in "abcde")), "")
+    return f"<think>\n{thought.strip()}\n</think>\n\n{rest}"
+
+
 def spoken(text: str) -> str:
     """`text` without thoughts: what is scored, judged and shown as the answer."""
+    text = with_known_thought(text)
     if "<think>" not in text and "</think>" not in text:
         return text
     parts = parts_of(text)

@@ -17,7 +17,7 @@ from typing import Any
 
 from ftlab.core.endpoint import Reply, Request
 from ftlab.core.parsing import json_or
-from ftlab.data.shapes import Message
+from ftlab.data.shapes import Message, is_trained, without_weights
 from ftlab.data.tool_calls import (
     TOOL,
     TOOLS,
@@ -99,9 +99,9 @@ def go_tools() -> tuple[str, str]:
     return _INSTRUCTION
 
 
-def writes_tools(template: str, *, system: bool = True) -> bool:
-    """Whether `with_tools` made this template, with or without the tools in the system prompt."""
-    return with_tools("", system=system) in template
+def writes_tools(template: str) -> bool:
+    """Whether `with_tools` made this template."""
+    return with_tools("") in template
 
 
 def without_tools(template: str) -> str:
@@ -195,10 +195,14 @@ def turns_for(messages: Sequence[dict[str, str]], *, field: bool) -> list[dict[s
     return turns
 
 
-def openai_form(messages: Sequence[dict[str, str]]) -> dict[str, Any]:
+def openai_form(messages: Sequence[Message], *, weights: bool = False) -> dict[str, Any]:
     """`messages` for OpenAI and compatible servers: {"messages": [...]}, and "tools" if there are any. Arguments are
-    JSON text there, and the content next to calls may be empty. Thoughts have no place."""
-    turns = turns_for(messages, field=True)
+    JSON text there, and the content next to calls may be empty. Thoughts have no place. `weights` belong in a training
+    file; servers refuse them."""
+    turns = turns_for(without_weights(messages), field=True)
+    if weights:
+        rest = (message for message in messages if message["role"] != TOOLS)
+        turns = [turn if is_trained(own) else turn | {"weight": 0} for turn, own in zip(turns, rest, strict=True)]
     for turn in turns:
         for key in ("reasoning_content", "reasoning", "thinking"):
             turn.pop(key, None)

@@ -346,9 +346,9 @@ def pinned(source: str, workspace: Workspace | None = None) -> str:
     return resolve(source, workspace).source if source.startswith(PREFIX) else source
 
 
-def ids_of(version: Version | str, split: str = "train", workspace: Workspace | None = None) -> list[int]:
+def ids_of(version: Version | str, split: str = "train") -> list[int]:
     """The ids of the rows of `split` that are not excluded: row i of a page of the version is `ids_of(...)[i]`."""
-    return row_ids(resolve(version, workspace).rows_file, split)
+    return row_ids(resolve(version).rows_file, split)
 
 
 def history(workspace: Workspace | None = None, name: str | None = None) -> list[Version]:

@@ -21,7 +21,7 @@ from ftlab.config import STARTER, DataConfig, load_config
 from ftlab.core.files import read_cached, write_json
 from ftlab.core.workspace import Workspace
 from ftlab.data.load import as_read, load_rows, recall
-from ftlab.data.split_names import SPLITS
+from ftlab.data.shapes import SPLITS
 from ftlab.data.version_store import (
     PREFIX,
     DetailsJson,
@@ -30,38 +30,9 @@ from ftlab.data.version_store import (
     VersionRow,
     find,
     history,
-    ids_of,
-    pinned,
-    resolve,
-    row_ids,
-    rows_of,
     write_rows,
 )
 from ftlab.errors import InputError
-
-__all__ = [
-    "MADE_BY",
-    "PREFIX",
-    "Version",
-    "VersionRow",
-    "create",
-    "delete",
-    "derive",
-    "find",
-    "history",
-    "ids_of",
-    "latest_choice",
-    "originate",
-    "person",
-    "pinned",
-    "resolve",
-    "row_ids",
-    "rows_of",
-    "taken",
-    "train_command",
-    "used_by",
-]
-
 
 # The column that says which model wrote a row, in versions with `details["made"]`. Empty for rows written by people.
 MADE_BY = "made_by"
@@ -125,11 +96,10 @@ def originate(
     details: DetailsJson,
     *,
     who: str | None = None,
-    why: str = "",
 ) -> Version:
     """A first version of `rows` that come from `origin` rather than a data source. Raises InputError if all are
     excluded."""
-    return _write(workspace, _slug(name), lambda: rows, columns, None, action, who, why, origin=origin, details=details)
+    return _write(workspace, _slug(name), lambda: rows, columns, None, action, who, "", origin=origin, details=details)
 
 
 @contextlib.contextmanager

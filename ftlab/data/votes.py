@@ -60,14 +60,12 @@ def find_vote(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tupl
     return None
 
 
-def find_scores(
-    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], marks: tuple[str, str] = ("chosen", "rejected")
-) -> Vote | None:
+def find_scores(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Vote | None:
     """The columns of the scores of two answers, such as score_chosen and score_rejected; None if there are none."""
     by_name = {plain(column): column for column in columns}
     for name in _SCORES:
         for parts in (("{name}{mark}"), ("{mark}{name}")):
-            pair = [by_name.get(parts.format(name=name, mark=mark)) for mark in marks]
+            pair = [by_name.get(parts.format(name=name, mark=mark)) for mark in ("chosen", "rejected")]
             if pair[0] and pair[1] and all(_are_numbers(rows, column) for column in pair if column):
                 return Vote("scores", (pair[0], pair[1]))
     return None

@@ -242,7 +242,7 @@ def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
     ranked = tuple(
         sorted(recommendations, key=lambda recommendation: order.index(recommendation.stand))
     )  # stable sort: among equal stands, cheap first
-    return Advice(_summary(needs, ranked, evidence), ranked, _figures(evidence), _steps(needs, ranked, evidence))
+    return Advice(_summary(ranked, evidence), ranked, _figures(evidence), _steps(needs, ranked, evidence))
 
 
 def _prompting(needs: Needs, evidence: Evidence | None) -> Recommendation:
@@ -419,7 +419,8 @@ def which_of(comparison: ComparisonJson) -> str:
         than = listed([_WAYS[way] for way in against])
         return f"Take {what}: the tuned model is better than {than} ({figures})."
     both = [verdicts.get(f"adapted_retrieved_vs_{way}") for way in against]
-    if all(verdict and verdict["better"] for verdict in both):
+    adds = verdicts.get("adapted_retrieved_vs_adapted")
+    if not (adds and adds["better"] is False) and all(verdict and verdict["better"] for verdict in both):
         than = listed([_WAYS[way] for way in against])
         return f"Take tuning with retrieval: together they are better than {than} ({figures})."
     if lost:
@@ -446,7 +447,7 @@ def _of_ways(comparison: ComparisonJson, decided: str | None) -> str:
     return "; ".join(texts)
 
 
-def _summary(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence | None) -> str:
+def _summary(ranked: tuple[Recommendation, ...], evidence: Evidence | None) -> str:
     names = [recommendation.title.lower() for recommendation in ranked if recommendation.stand == "now"]
     waiting = [recommendation.title.lower() for recommendation in ranked if recommendation.stand == "later"]
     measured = evidence is not None and "over_prompting" in evidence.known

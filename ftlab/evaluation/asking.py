@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftlab.config import RunConfig
+from ftlab.core.jobs import Stopped
 from ftlab.data.rendering import Encoded, tool_facts_of
 from ftlab.data.tool_calls import uses_tools
 from ftlab.data.tool_templates import CallForm
-from ftlab.evaluation.batches import Progress, Stopped, trim
+from ftlab.evaluation.batches import Progress, trim
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.keeping import (
     Kept,

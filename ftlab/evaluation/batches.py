@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ftlab.core.jobs import Stopped
 from ftlab.errors import FtlabError
 
 # Logits are (tokens, vocabulary) floats: 2**27 of them, half a gigabyte, fit next to a model on a GPU. On a CPU, the
@@ -22,10 +23,6 @@ Progress = Callable[[str, int, int], None]  # phase in words, steps done, total 
 
 def silent(phase: str, done: int, total: int) -> None:
     """Report no progress."""
-
-
-class Stopped(Exception):
-    """The work was stopped on request before it was done. Earlier results are untouched."""
 
 
 def by_length(lengths: list[int], *, rows: int, tokens: int | None = None) -> list[list[int]]:

@@ -3,7 +3,6 @@ model."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 from ftlab.config import ModelConfig, RunConfig
 from ftlab.config.stages import JUDGED_STAGES, STAGES, WITH_REFERENCE, scores_means
-from ftlab.core.files import write_json, write_jsonl
+from ftlab.core.files import digest, write_json, write_jsonl
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.run_results import (
     AnswersJson,
@@ -476,7 +475,7 @@ def _key_of_prompt(prompt: Sequence[Message]) -> str:
 
 
 def _digest(who: Any) -> str:
-    return hashlib.sha256(json.dumps(who).encode()).hexdigest()
+    return digest(who)
 
 
 PROXY = "A proxy: it is a reward model's opinion, not people's."
@@ -523,7 +522,7 @@ def judge_answers(
     )
     scores = dict(zip(chats, replies[side.name]["rewards"].rewards or [], strict=True))
     by_name = {name: [scores[_answer_key(row, name)] for row in rows] for name in names}
-    # Files of earlier versions do not record the group of a prompt.
+    # A prompt without a group is one of its own.
     clusters = [row.get("group") or json.dumps(row["prompt"]) for row in rows]
     verdict: RewardVerdictJson = {
         "reward_model": reward_run.id,

@@ -1,6 +1,6 @@
 """One comparison from its settings to its verdict.
 
-`evaluate_together` asks what is not cached yet, measures it, and stores the result. `evaluate_whole` adds what belongs
+`evaluate_run` asks what is not cached yet, measures it, and stores the result. `evaluate_whole` adds what belongs
 to the stage of the run.
 """
 
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig, load_config
+from ftlab.config import RunConfig, load_config, why_not_held
 from ftlab.config.evaluation import names
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES, STAGES
 from ftlab.core.comparison import (
@@ -23,11 +23,13 @@ from ftlab.core.comparison import (
 from ftlab.core.files import DamagedFile, append_jsonl, read_jsonl
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.run_results import EvaluatedJson
+from ftlab.core.words import listed
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.asking import Asked, collect, memorisation_of, own_of, questions_to, results_of
-from ftlab.evaluation.batches import Progress, Stopped, silent
+from ftlab.evaluation.batches import Progress, silent
 from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers, evaluate_preferences, judge_answers
-from ftlab.evaluation.embeddings import EmbeddingPlan, Embeddings, plan, vectors_of
+from ftlab.evaluation.embeddings import EmbeddingPlan, Embeddings, vectors_of
+from ftlab.evaluation.embeddings import plan as plan_of_vectors
 from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.keeping import NamedQuestion, question_of, write_comparison
 from ftlab.evaluation.material import Material, gather, has_references
@@ -36,7 +38,8 @@ from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.metrics.measures import (
     Rows,
 )
-from ftlab.evaluation.outside import Outside, answers_of, carried, notes_on, read_answers
+from ftlab.evaluation.outside import Outside, Plan, answers_of, carried, notes_on, plan, read_answers
+from ftlab.evaluation.request import Request
 from ftlab.evaluation.retrieval import INDEX, Embed, Retrieval, passages_near, retrieval_of, texts_of
 from ftlab.evaluation.rows import changed, compare_results, right_of, samples_note
 from ftlab.evaluation.sides import (
@@ -54,59 +57,45 @@ from ftlab.evaluation.sides import (
 from ftlab.evaluation.verdict import warnings
 from ftlab.models.strength import AS_TRAINED, check_strength
 
-__all__ = ["Stopped", "evaluate_before", "evaluate_run", "evaluate_together"]
 
-
-def evaluate_run(run: RunDirectory, **settings: Any) -> ComparisonJson:
-    """Score the base and adapted model of `run` on its held-out split; like `evaluate_together` with one run."""
-    return evaluate_together([run], **settings)
-
-
-def evaluate_together(
-    runs: Sequence[RunDirectory],
+def evaluate_run(
+    run: RunDirectory,
+    request: Request | None = None,
     *,
-    suite: str | None = None,
-    max_rows: int | None = None,
-    max_new_tokens: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    strength: float | None = None,
-    against: Sequence[Outside] = (),
-    embeddings: Embeddings | None = None,
-    price_per_hour: float | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> ComparisonJson:
-    """Score the results of `runs` and the base of the first on its held-out split, write the comparison to the
-    directory of the first, and return it. Only the same question replaces the run's own comparison (its rows and
-    settings, with the base); any other question is stored next to it (`keeping.question_of`).
+    """Score the results of `run` and of the other runs of the `request`, and the base of `run`, on its held-out split;
+    write the comparison to its directory, and return it. Only the same question replaces the run's own comparison (its
+    rows and settings, with the base); any other question is stored next to it (`keeping.question_of`).
 
-    Uses the test split, or the validation split if there is none (stated in the notes); with `suite` (a sample, a file,
-    a Hub id), its rows. `settings` override those of `evaluation` in the first run's configuration. With a `strength`,
-    the first run is scored at that strength instead of as trained. `against` are sides that answer elsewhere; they stay
-    in the comparison when the same question is asked again without them. `embeddings` index retrieval instead of
-    TF-IDF: texts without a stored vector are sent. `price_per_hour` of this machine converts seconds to a cost.
-    `progress` gets a phase in words, rows done and total rows. Replies cached from any run of the workspace are not
-    asked again. Raises Stopped when `should_stop` says so (earlier results stay as they are), InputError without
-    held-out rows, FtlabError if a run has no result.
+    Uses the test split, or the validation split if there is none (stated in the notes). `progress` gets a phase in
+    words, rows done and total rows. Replies cached from any run of the workspace are not asked again; texts without a
+    stored vector are sent. Raises Stopped when `should_stop` says so (earlier results stay as they are), InputError
+    without held-out rows, FtlabError if a run has no result.
     """
+    request = request or Request()
+    against, embeddings, suite = request.against, request.embeddings, request.suite
     began = time.monotonic()
-    runs = list(dict.fromkeys(runs))
+    runs = _runs(run, request)
     before = _seconds_before(runs[0])
     tell = progress or silent
-    configs = _configs(runs, {**(settings or {}), "max_rows": max_rows, "max_new_tokens": max_new_tokens})
+    configs = _configs(runs, request)
     tell("reading the held-out rows", 0, 0)
-    at = check_strength(configs[0], AS_TRAINED if strength is None else strength)
+    at = check_strength(configs[0], AS_TRAINED if request.strength is None else request.strength)
     check_runs(runs, configs, suite)
     material = gather(runs, configs, suite)
     check_choice(material, configs[0])
     check_embeddings(configs[0], material, embeddings)
-    material, question = _asked(runs, configs, material, against, suite, at, embeddings)
+    material, question = _asked(runs, configs, material, request, at)
     earlier = _earlier(question.place(runs[0]))
-    opponents = [*against, *_carried(earlier, against, runs[0], material)]
-    if price_per_hour is None and earlier:
-        price_per_hour = earlier["settings"].get("price_per_hour")
-    if configs[0].evaluation.margin is None and earlier:
-        configs[0].evaluation.margin = earlier["settings"].get("margin")
+    opponents = [*against, *_carried(earlier or _earlier(runs[0]), request, runs[0], material)]
+    used = earlier.get("settings") or {} if earlier else {}  # a damaged file may lack them
+    price_per_hour = request.price_per_hour
+    if price_per_hour is None:
+        price_per_hour = used.get("price_per_hour")
+    if configs[0].evaluation.margin is None:
+        configs[0].evaluation.margin = used.get("margin")
     embed = partial(vectors_of, runs[0], embeddings, tell=tell, should_stop=should_stop) if embeddings else None
     sides = _sides(runs, configs, material, at, embed, embeddings.index if embeddings else INDEX)
     tell("looking up earlier answers", 0, 0)  # only missing replies need a model
@@ -167,7 +156,12 @@ def evaluate_together(
             *left_out(configs[0]),
             *_notes(sides, asked, results, material),
             *label_notes(measures, {side.name: side.spoken for side in everyone}),
-            *warnings(scores["adapted"], str(material.limit), figures.forgetting),
+            *warnings(
+                scores["adapted"],
+                str(material.limit),
+                figures.forgetting,
+                can_hold=why_not_held(configs[0]) is None,
+            ),
         ],
     }
     comparison = whole_form(built, scores)
@@ -176,19 +170,19 @@ def evaluate_together(
     return comparison
 
 
-def material_against(
-    runs: Sequence[RunDirectory],
-    *,
-    suite: str | None = None,
-    max_rows: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Material:
-    """The rows that `evaluate_together` would ask, so that a plan can estimate what asking them elsewhere takes. Raises
-    the same errors."""
-    configs = _configs(runs, {**(settings or {}), "max_rows": max_rows})
-    check_runs(runs, configs, suite)
-    material = gather(runs, configs, suite)
+def _runs(run: RunDirectory, request: Request) -> list[RunDirectory]:
+    return list(dict.fromkeys([run, *request.others]))
+
+
+def material_against(run: RunDirectory, request: Request) -> Material:
+    """The rows that `evaluate_run` would ask, so that a plan can estimate what asking them elsewhere takes. Raises the
+    same errors."""
+    runs = _runs(run, request)
+    configs = _configs(runs, request)
+    check_runs(runs, configs, request.suite)
+    material = gather(runs, configs, request.suite)
     check_choice(material, configs[0])
+    check_embeddings(configs[0], material, request.embeddings)
     return material
 
 
@@ -201,19 +195,14 @@ def check_embeddings(config: RunConfig, material: Material, embeddings: Embeddin
         )
 
 
-def embedding_plan(
-    runs: Sequence[RunDirectory],
-    embeddings: Embeddings,
-    *,
-    suite: str | None = None,
-    max_rows: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> EmbeddingPlan:
-    """What `evaluate_together` would send to the address of `embeddings`. Sends nothing. Raises the same errors."""
-    material = material_against(runs, suite=suite, max_rows=max_rows, settings=settings)
-    config = _configs(runs[:1], dict(settings or {}))[0]
-    check_embeddings(config, material, embeddings)
-    return plan(runs[0], embeddings, texts_of(runs[0], material, names(config.evaluation.documents)))
+def plans_to_send(run: RunDirectory, request: Request, material: Material) -> list[Plan | EmbeddingPlan]:
+    """What `evaluate_run` would send about `material` to each address. Sends nothing."""
+    plans: list[Plan | EmbeddingPlan] = [plan(run, side, material) for side in request.against if side.url]
+    if request.embeddings:
+        [config] = _configs([run], request)
+        texts = texts_of(run, material, names(config.evaluation.documents))
+        plans.append(plan_of_vectors(run, request.embeddings, texts))
+    return plans
 
 
 def _check_outside(material: Material, config: RunConfig) -> None:
@@ -236,15 +225,14 @@ def _asked(
     runs: Sequence[RunDirectory],
     configs: Sequence[RunConfig],
     material: Material,
-    against: Sequence[Outside],
-    suite: str | None,
+    request: Request,
     strength: float,
-    embeddings: Embeddings | None,
 ) -> tuple[Material, NamedQuestion]:
-    """The part of the material answered by the files among `against`, with notes on what does not match, and the
-    resulting question."""
+    """The part of the material answered by the files that `request` compares with, with notes on what does not match,
+    and the resulting question."""
     from ftlab.data.prompt_template import asked_of
 
+    against, embeddings = request.against, request.embeddings
     if against:
         _check_outside(material, configs[0])
     twice = [side.title for place, side in enumerate(against) if side.name in [other.name for other in against[:place]]]
@@ -263,7 +251,7 @@ def _asked(
         configs[0],
         rows=material.drawn,
         available=material.available,
-        suite=suite,
+        suite=request.suite,
         others=[run.id for run in runs[1:]],
         strength=strength,
         answered_by=answered_by,
@@ -305,12 +293,19 @@ def _margins(run: RunDirectory) -> dict[str, list[float | None]]:
     return margins
 
 
-def _carried(
-    earlier: ComparisonJson | None, against: Sequence[Outside], run: RunDirectory, material: Material
-) -> list[Outside]:
-    """The sides from elsewhere that are kept because all of their answers are cached."""
-    names_ = {side.name for side in against}
-    return [side for side in carried(earlier, run, material) if side.name not in names_]
+def _carried(earlier: ComparisonJson | None, request: Request, run: RunDirectory, material: Material) -> list[Outside]:
+    """The sides from elsewhere that are kept because all of their answers are cached. Raises InputError if none of them
+    has a title that `request` leaves out."""
+    known = carried(earlier, run, material)
+    titles = [side.title for side in known]
+    if unknown := [title for title in request.without if title not in titles]:
+        raise InputError(
+            "No side of the last evaluation has this title",
+            given=", ".join(unknown),
+            allowed=listed(titles) if titles else "nothing: it has no side that answers elsewhere",
+        )
+    named = {side.name for side in request.against}
+    return [side for side in known if side.name not in named and side.title not in request.without]
 
 
 def _add_row_scores(predictions: list[dict[str, Any]], rows: Rows, material: Material, samples: int) -> None:
@@ -376,14 +371,14 @@ def _amount(line: dict[str, Any]) -> float:
     return seconds if isinstance(seconds, int | float) else 0.0
 
 
-def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[RunConfig]:
-    """The configurations of `runs`; the first one with `settings` of evaluation that are not None."""
+def _configs(runs: Sequence[RunDirectory], request: Request) -> list[RunConfig]:
+    """The configurations of `runs`; the first one with what `request` changes."""
     from ftlab.config import with_settings
 
     configs = [config_of(run) for run in runs]
     for config in configs[1:]:
         config.launcher.device = configs[0].launcher.device
-    changes = {f"evaluation.{name}": value for name, value in settings.items() if value is not None}
+    changes = request.changes
     return [with_settings(configs[0], changes).resolved() if changes else configs[0], *configs[1:]]
 
 
@@ -493,47 +488,36 @@ def _notes(
 
 def evaluate_whole(
     run: RunDirectory,
+    request: Request | None = None,
     *,
-    max_rows: int | None = None,
-    reward_model: RunDirectory | None = None,
-    others: Sequence[RunDirectory] = (),
-    suite: str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    strength: float | None = None,
-    against: Sequence[Outside] = (),
-    embeddings: Embeddings | None = None,
-    price_per_hour: float | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> EvaluatedJson:
     """Evaluate `run` and write the results to its directory. Returns those of its stage by name.
 
     `preferences` (held-out pairs), `comparison` (against the base, if there are reference answers) and `before_after`
-    (answers of base, start and run). With `reward_model`, only `before_after`, whose answers it judges. With `others`
-    (runs to compare with), a `suite` (other rows), `settings` (of the section evaluation), a `strength`, sides
-    `against` which to compare, `embeddings` for retrieval, or a `price_per_hour`, only `comparison`. Results of a
-    question other than the run's own (for example, with fewer rows) are stored next to its own. Raises the errors of
-    each of these.
+    (answers of base, start and run). With a reward model in `request`, only `before_after`, whose answers it judges;
+    with anything else beyond the usual request, only `comparison`. Results of a question other than the run's own (for
+    example, with fewer rows) are stored next to its own. Raises the errors of each of these.
     """
+    request = request or Request()
     stage = load_config(run.config_file).stage
-    more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}
-    if reward_model is not None:
+    more: dict[str, Any] = {"progress": progress, "should_stop": should_stop}
+    if (reward_model := request.reward_model) is not None:
         if not load_config(reward_model.config_file).is_reward_model:
             raise InputError(f"The run {reward_model.id} is not a reward model", try_="name a run of the stage reward")
-        question = compare_answers(run, **more).get("question", {"name": ""})["name"]
-        judge_answers(run, reward_model, question=question, progress=progress, should_stop=should_stop)
+        question = compare_answers(run, max_rows=request.max_rows, **more).get("question", {"name": ""})["name"]
+        judge_answers(run, reward_model, question=question, **more)
         judged = (run.question(question) if question else run).before_after()
         return {"before_after": judged} if judged else {}
-    if others or suite or settings or strength is not None or against or embeddings or price_per_hour is not None:
-        asked: dict[str, Any] = {"suite": suite, "settings": settings, "strength": strength}
-        asked |= {"against": against, "embeddings": embeddings, "price_per_hour": price_per_hour}
-        return {"comparison": evaluate_together([run, *others], **asked, **more)}
+    if not request.is_usual:
+        return {"comparison": evaluate_run(run, request, **more)}
     results: EvaluatedJson = {}
     if stage in PREFERENCE_STAGES:
-        results["preferences"] = evaluate_preferences(run, **more)
+        results["preferences"] = evaluate_preferences(run, max_rows=request.max_rows, **more)
     if STAGES[stage].answers and (stage not in REWARD_STAGES or has_references(run)):
-        results["comparison"] = evaluate_run(run, **more)
+        results["comparison"] = evaluate_run(run, request, **more)
     if stage in ANSWERING_STAGES:
         # After the comparison, to reuse its answers.
-        results["before_after"] = compare_answers(run, **more)
+        results["before_after"] = compare_answers(run, max_rows=request.max_rows, **more)
     return results

@@ -256,10 +256,11 @@ def _in_words(part: PartJson) -> str:
     return f"{text}. Neither kept ({kept}) nor lost ({lost}) can be shown."
 
 
-def changed_answers(comparison: ComparisonJson, most: int = 3) -> list[ChangedAnswerJson]:
-    """The neutral prompts whose answers changed most, across all kinds (see `drift_parts`). Empty if not measured."""
+def changed_answers(comparison: ComparisonJson) -> list[ChangedAnswerJson]:
+    """The three neutral prompts whose answers changed most, across all kinds (see `drift_parts`). Empty if not
+    measured."""
     answers = [answer for part in parts_of(comparison) for answer in part.get("changed") or []]
-    return sorted(answers, key=lambda answer: -answer["kl"])[:most]
+    return sorted(answers, key=lambda answer: -answer["kl"])[:3]
 
 
 def kinds_in_words(comparison: ComparisonJson) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,16 +14,14 @@ from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.data.rendering import encode_prompt, read_calls, stop_token_ids
 from ftlab.data.tool_calls import TOOL, next_turn
 from ftlab.errors import InputError
+from ftlab.evaluation import loaded
+from ftlab.evaluation.batches import free_memory
 from ftlab.models.families import carried_on, next_logits, places
 from ftlab.models.load import load_run, load_trained_base, text_length
 from ftlab.models.strength import AS_TRAINED, check_strength, chosen_strength, set_strength, strength_name
 
 SIDES = ("base", "adapted")
 _SHOWN_EVERY = 2
-
-# Held by whoever generates: two generations on one device only slow each other down.
-_device = threading.Lock()
-_loaded: dict[str, Duet] = {}
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ class Duet:
             streams[side] = _Stream(model, side == "base" and self.base_model is self.model, prompt)
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
         stops = set(stop_token_ids(self.tokenizer, self.model.generation_config))
-        with _device:
+        with loaded.device:
             self._put(at)
             streams["adapted"].model = self.model
             for count in range(1, max_new_tokens + 1):
@@ -149,7 +146,7 @@ class Duet:
         at = self.wanted(strength)
         generator = torch.Generator().manual_seed(seed) if seed is not None else None
         stops = set(stop_token_ids(self.tokenizer, self.model.generation_config))
-        with _device:
+        with loaded.device:
             self._put(at)
             stream = _Stream(
                 self.model if side == "adapted" else self.base_model,
@@ -176,8 +173,6 @@ class Duet:
         if strength == self.strength:
             return
         if self.base_model is not self.model and self.run is not None:
-            from ftlab.evaluation.batches import free_memory
-
             self.model = None
             free_memory()
             self.model, _ = load_run(self.run)
@@ -217,12 +212,8 @@ class Duet:
 
 def load_duet(run: RunDirectory) -> Duet:
     """The models of `run`, loaded on first use. Only the latest run's models stay in memory."""
-    key = str(run.path)
-    with _device:
-        if key not in _loaded:
-            _forget()
-            _loaded[key] = _load(run)
-        return _loaded[key]
+    with loaded.device:
+        return loaded.models_of("chat", str(run.path), lambda: _load(run))
 
 
 def threads_beside_a_run() -> int:
@@ -233,33 +224,6 @@ def threads_beside_a_run() -> int:
     return max(1, (os.cpu_count() or 1) // 4)
 
 
-def release() -> None:
-    """Free the memory of the loaded models once no generation uses them."""
-    with _device:
-        _forget()
-
-
-def release_for(device: str) -> bool:
-    """Like `release`, if a run on `device` (auto, cpu, cuda) needs GPU memory. Returns whether it was done."""
-    with _device:
-        duets = list(_loaded.values())
-        loaded_on = {_device_of(model).type for duet in duets for model in (duet.model, duet.base_model)}
-        # CPU memory is not released: there is enough, and the next message would have to wait for the models again.
-        needed = device != "cpu" and bool(loaded_on - {"cpu"})
-        if needed:
-            _forget()
-    return needed
-
-
-def _forget() -> None:
-    if not _loaded:
-        return
-    from ftlab.evaluation.batches import free_memory
-
-    _loaded.clear()
-    free_memory()
-
-
 def _load(run: RunDirectory) -> Duet:
     config = load_config(run.config_file)
     model, tokenizer = load_run(run)
@@ -268,17 +232,13 @@ def _load(run: RunDirectory) -> Duet:
     return Duet(model, base, tokenizer, text_length(config), asked_of(run), run)
 
 
-def _device_of(model: Any) -> Any:
-    return next(model.parameters()).device
-
-
 def _step(stream: _Stream, stops: set[int], temperature: float, top_p: float, generator: Any) -> None:
     """Add one token to the stream's answer, or end it."""
     import torch
 
     from ftlab.models.adapters import adapter_disabled
 
-    device = _device_of(stream.model)
+    device = loaded.device_of(stream.model)
     context = stream.prompt + stream.tokens
     fresh = context[-1:] if stream.cache else context
     off = adapter_disabled(stream.model) if stream.adapter_off else contextlib.nullcontext()

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ftlab.core.endpoint import EMBEDDER, Asker, Endpoint, check_prices, endpoint_url, estimate_tokens, money
-from ftlab.core.files import append_jsonl, end_last_line, read_jsonl
+from ftlab.core.endpoint import EMBEDDER, Asker, Endpoint, SendingPlan, check_prices, endpoint_url, estimate_tokens
+from ftlab.core.files import append_jsonl, digest, end_last_line, lines_of
+from ftlab.core.jobs import Stopped
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.batches import Progress, Stopped, silent
+from ftlab.evaluation.batches import Progress, silent
 
 _BATCH = 32  # texts in a request
 _LONGEST = 20_000  # characters of a text; OpenAI's models take 8,191 tokens
@@ -48,7 +47,7 @@ class Embeddings:
     @property
     def who(self) -> str:
         """A hash of what determines its vectors besides the texts."""
-        return hashlib.sha256(json.dumps([self.url, self.model]).encode()).hexdigest()[:16]
+        return digest([self.url, self.model], 16)
 
 
 @dataclass(frozen=True)
@@ -75,44 +74,26 @@ def read_embeddings(text: str, price: float | None = None) -> Embeddings:
     return Embeddings(url, model.strip(), price)
 
 
-@dataclass(frozen=True)
-class EmbeddingPlan:
-    """What a request for vectors takes: `texts`, of which `known` already have vectors, and estimated `tokens`."""
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingPlan(SendingPlan):
+    """Requests for the vectors of `texts`, of which `known` have one already."""
 
-    host: str
-    model: str
     texts: int
-    known: int
-    requests: int
-    tokens: int
-    price: float | None
-    is_here: bool
 
     @property
     def open(self) -> int:
         return self.texts - self.known
 
-    def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
     def lines(self) -> list[str]:
-        """What the user should know before anything is sent."""
         if not self.open:
             return [
                 f"Nothing to send: the vectors of all {self.texts:,} texts by {self.model} at {self.host} are kept."
             ]
         before = f"; the vectors of {self.known:,} more are kept and those are not sent again" if self.known else ""
         of = f"the vectors of {counted(self.open, 'text')}{before}"
-        what = "Held-out questions, and the rows or passages to search,"
         return [
             f"{counted(self.requests, 'request')} to {self.model} at {self.host}, for {of}.",
-            f"About {self.tokens:,} tokens are sent.",
-            "Cost unknown: give the price per million input tokens (0 for your own server)."
-            if self.price is None
-            else f"That costs about {money(self.price)}.",
-            f"{what} are read by a server on this machine and do not leave it."
-            if self.is_here
-            else f"{what} leave this machine for {self.host}.",
+            *self.before_sending("Held-out questions, and the rows or passages to search,"),
         ]
 
 
@@ -121,11 +102,14 @@ def plan(run: RunDirectory, embeddings: Embeddings, texts: Sequence[str]) -> Emb
     wanted = _wanted(texts)
     left = wanted.keys() - _known(run, embeddings, wanted).keys()
     tokens = sum(estimate_tokens(wanted[key]) for key in left)
-    cost = None if embeddings.price is None else tokens * embeddings.price / 1_000_000
-    requests = -(-len(left) // _BATCH)
-    endpoint = embeddings.endpoint
-    sizes = len(wanted), len(wanted) - len(left), requests, tokens
-    return EmbeddingPlan(endpoint.host, endpoint.model, *sizes, cost, endpoint.is_here)
+    return EmbeddingPlan.to(
+        embeddings.endpoint,
+        (tokens, 0, 0),
+        (embeddings.price, 0.0),
+        texts=len(wanted),
+        known=len(wanted) - len(left),
+        requests=-(-len(left) // _BATCH),
+    )
 
 
 def vectors_of(
@@ -187,12 +171,10 @@ def _key(text: str) -> str:
 def _known(run: RunDirectory, embeddings: Embeddings, wanted: dict[str, str]) -> dict[str, Vector]:
     """The stored vectors of `wanted` by key, from `run` or a neighboring run."""
     vectors: dict[str, Vector] = {}
-    owners = [run, *(RunDirectory(path) for path in sorted(run.path.parent.iterdir()) if path != run.path)]
-    for owner in reversed(owners):  # vectors in the run itself take precedence
-        for line in read_jsonl(owner.embeddings_file):
-            if line.get("who") == embeddings.who and line.get("key") in wanted:
-                values = np.frombuffer(base64.b64decode(line["vector"]), np.float32)
-                vectors[line["key"]] = Vector(_of_length_one(values), line["seconds"])
+    files = (owner.embeddings_file for owner in run.and_neighbours())
+    for line in lines_of(files, embeddings.who, wanted):
+        values = np.frombuffer(base64.b64decode(line["vector"]), np.float32)
+        vectors[line["key"]] = Vector(_of_length_one(values), line["seconds"])
     return vectors
 
 

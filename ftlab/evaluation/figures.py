@@ -20,6 +20,12 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{text}%"
 
 
+def points(change: float) -> str:
+    """The amount of a change of a share, without its sign: 1 point, 7.5 points."""
+    text = f"{100 * abs(change):.1f}".removesuffix(".0")
+    return f"{text} point{'' if text == '1' else 's'}"
+
+
 def from_to(interval: Sequence[float]) -> str:
     """An interval of shares: 41.2% to 97.5%."""
     low, high = (percent(round(bound, 3)) for bound in interval)
@@ -71,9 +77,7 @@ def change_text(measure: Mapping[str, Any], side: str, first: str) -> str:
     if before is None or after is None:
         return ""
     if measure["kind"] == "share":
-        points = 100 * (after - before)
-        amount = f"{abs(points):.1f}".removesuffix(".0")
-        return signed(f"{amount} point{'' if amount == '1' else 's'}", points)
+        return signed(points(after - before), after - before)
     if measure["kind"] == "loss" and before:
         change = 100 * (after / before - 1)
         # A loss that is not quite zero did not fall by 100%.

@@ -20,11 +20,12 @@ from ftlab.core.comparison import (
     scores_of,
 )
 from ftlab.core.words import listed
-from ftlab.evaluation.figures import change_text, in_sentence, nats, number, percent, signed, value_text
+from ftlab.evaluation.figures import change_text, in_sentence, nats, number, percent, points, signed, value_text
 from ftlab.evaluation.losses import bits_per_byte
 from ftlab.evaluation.margins import Kept, kept, kept_of_counts
 from ftlab.evaluation.significance import LEVEL, holm, loss_difference, mcnemar, p_text, wilson_interval
 
+KNEW = "what the base knew"
 RULE = "of the general questions that the base answers right, the share that the adapted model answers wrong"
 # With this many known questions, a fall of 5 points can be shown or ruled out: 59 with none lost (`kept_of_counts`).
 ENOUGH_KNOWN = 60
@@ -45,23 +46,6 @@ class General:
     losses: Mapping[str, Sequence[float]] | None = None
     sizes: Sequence[int] = ()
     kinds: Sequence[str | None] = ()
-
-
-def score_forgetting(
-    known: Mapping[str, Sequence[bool]] | None,
-    losses: Mapping[str, Sequence[float]] | None = None,
-    sizes: Sequence[int] | None = None,
-    *,
-    limit: float = 0.05,
-    side: str = "adapted",
-) -> ForgettingJson | None:
-    """`forgetting_of` questions of one kind, and of texts of one kind."""
-    every = []
-    if known:
-        every.append(General("general_accuracy", "general questions", known))
-    if losses and sizes:
-        every.append(General("general_bits_per_byte", "general text", losses=losses, sizes=sizes))
-    return forgetting_of(every, limit=limit, side=side)
 
 
 def forgetting_of(
@@ -163,6 +147,19 @@ def what_was_lost(forgetting: ForgettingJson) -> str:
     return "changed elsewhere" if lost and all("kl" in part for part in lost) else "forgot"
 
 
+def kept_word(answer: KeptAnswer, forgetting: ForgettingJson | None) -> str:
+    """The answer as a word: kept, changed (only answers moved), lost or cannot tell."""
+    if answer == "lost" and forgetting and forgetting.get("parts") and what_was_lost(forgetting) != "forgot":
+        return "changed"
+    return {"kept": "kept", "lost": "lost", "unknown": "cannot tell"}[answer]
+
+
+def kept_in_words(forgetting: ForgettingJson) -> str:
+    """The end of a verdict: "what the base knew: lost, general questions 68% against 97%"."""
+    words = [kept_word(forgetting["answer"], forgetting), lost_in_words(forgetting)]
+    return f"{KNEW}: {', '.join(filter(None, words))}"
+
+
 def lost_in_words(forgetting: ForgettingJson) -> str:
     """What was lost, with its figures: "general questions (kinds not replayed) 68% against 97%"."""
     losses = []
@@ -244,9 +241,7 @@ def _worst_kind(kinds: Sequence[KindJson]) -> str:
     """ ", most in extraction (-93 points)" if that kind fell significantly."""
     if len(kinds) < 2 or not kinds[0]["fell"]:
         return ""
-    return (
-        f", most in {kinds[0]['kind']} ({signed(_points(abs(_change_of_kind(kinds[0]))), _change_of_kind(kinds[0]))})"
-    )
+    return f", most in {kinds[0]['kind']} ({signed(points(_change_of_kind(kinds[0])), _change_of_kind(kinds[0]))})"
 
 
 def _kinds_in_words(kinds: Sequence[KindJson]) -> str:
@@ -254,7 +249,7 @@ def _kinds_in_words(kinds: Sequence[KindJson]) -> str:
     if len(kinds) < 2:
         return ""
     ends = [
-        f"{signed(_points(abs(change)), change) if change else 'none'} ({each['kind']}, {each['asked']} questions)"
+        f"{signed(points(change), change) if change else 'none'} ({each['kind']}, {each['asked']} questions)"
         for each in (kinds[0], kinds[-1])
         for change in [_change_of_kind(each)]
     ]
@@ -290,7 +285,7 @@ def _together(tests: Sequence[Kept]) -> list[KeptAnswer]:
 
 
 def _questions_in_words(part: PartJson, test: Kept, answer: str, margin: float) -> str:
-    asked, limit, questions = part["asked"], _points(margin), part["title"]
+    asked, limit, questions = part["asked"], points(margin), part["title"]
     interval, score = part["interval"], part["score"]
     if interval is None or score is None:
         return f"The base knew none of the {asked} {questions}, so they cannot show what was forgotten."
@@ -300,7 +295,7 @@ def _questions_in_words(part: PartJson, test: Kept, answer: str, margin: float) 
     lead = (
         f"The adapted model lost {part['lost']} of the {part['known']} {questions} that its base knew, {share}{more}."
     )
-    change = "did not fall" if test.loss <= 0 else f"fell by {_points(test.loss)}"
+    change = "did not fall" if test.loss <= 0 else f"fell by {points(test.loss)}"
     kinds = part.get("kinds") or []
     spread = _kinds_in_words(kinds)
     if answer == "kept":
@@ -334,11 +329,6 @@ def _text_in_words(part: PartJson, test: Kept, answer: str, margin: float) -> st
 
 def _would_tell(test: Kept, what: str) -> str:
     return f"; about {test.enough:,} {what} would" if test.enough and test.enough > test.rows else ""
-
-
-def _points(share: float) -> str:
-    text = f"{100 * share:.1f}".removesuffix(".0")
-    return f"{text} point{'' if text == '1' else 's'}"
 
 
 def with_adjusted(measures: Sequence[MeasureJson]) -> list[MeasureJson]:

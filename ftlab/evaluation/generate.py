@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from ftlab.evaluation.batches import Stopped, pad, run_batches
+from ftlab.core.jobs import Stopped
+from ftlab.evaluation.batches import pad, run_batches
+from ftlab.evaluation.beginnings import common_beginning, read, reads_once
 from ftlab.models.families import padding_changes_answers
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ class Work:
     finished. Finished rows may be carried along, and are reported as well. `waits` says whether rows are waiting.
     `more` returns up to that many of them, the longest first, or None: names, token ids and mask (rows x tokens, padded
     on the left). It is called only if rows can be added. `choose` takes the names of rows and their scores (rows x
-    vocabulary) and returns the token of each; without it, the most likely token is taken.
+    vocabulary) and returns the token of each; without it, the most likely token is taken. `begin` is the number of
+    tokens that all rows begin with and that are read once for all.
     """
 
     rows: Sequence[Any]
@@ -49,6 +52,7 @@ class Work:
     waits: Callable[[], bool]
     more: Callable[[int], tuple[list[Any], Any, Any] | None]
     choose: Callable[[Sequence[Any], Any], Any] | None = None
+    begin: int = 0
 
     def picker(self, rows: Sequence[Any]) -> Callable[[Any], Any]:
         """A function from the scores of `rows` (rows x vocabulary) to one token each."""
@@ -81,17 +85,23 @@ def decode(
     def begun(blank: dict[str, Any], names: Sequence[Any], ids: Any, mask: Any) -> _State:
         """Rows that have generated their first token, in order."""
         state: _State | None = None
-        for group in of_like_length(mask):
+        for group in of_like_length(mask, common):
             width = max(1, int(mask[group].sum(dim=1).max()))
             part, seen = ids[group][:, -width:], mask[group][:, -width:]
-            pick = work.picker(names[group])
-            new = _begun(model, part, logits_processor, generation_config, _blank_for(model, blank, part, seen), pick)
+            kwargs = _blank_for(model, blank, part, seen)
+            if first is not None:
+                part, kwargs = _after(model, first, part, kwargs)
+            new = _begun(model, part, logits_processor, generation_config, kwargs, work.picker(names[group]))
             state = state.joined(new) if state else new
         assert state is not None
         return state
 
     asked, mask = input_ids, model_kwargs.get("attention_mask")
     rows = list(work.rows)
+    common, first = 0, None
+    if blank is not None and mask is not None and work.begin:
+        common = work.begin
+        first, _ = read(model, [input_ids[0][mask[0] > 0][:common].tolist()], 0)
     if blank is None or mask is None:
         state = _begun(model, input_ids, logits_processor, generation_config, model_kwargs, work.picker(rows))
     else:
@@ -128,12 +138,13 @@ def decode(
         over = work.note(rows, state.tokens)
 
 
-def of_like_length(mask: Any) -> list[slice]:
-    """The rows of `mask` (rows x tokens, padded on the left, the longest first), divided where their length drops.
+def of_like_length(mask: Any, begin: int = 0) -> list[slice]:
+    """The rows of `mask` (rows x tokens, padded on the left, the longest first), divided where their length drops. The
+    first `begin` tokens of each row do not count.
 
     At most _PADDED of the positions of a part are padding, unless they are too few to be worth a separate pass.
     """
-    lengths = mask.sum(dim=1).tolist()
+    lengths = (mask.sum(dim=1) - begin).tolist()
     parts, first, filled = [], 0, 0
     for row, length in enumerate(lengths):
         places = lengths[first] * (row + 1 - first)
@@ -247,6 +258,25 @@ def _blank_for(model: Any, blank: dict[str, Any], ids: Any, mask: Any) -> dict[s
     return blank | {"past_key_values": cache, "attention_mask": mask, "position_ids": places}
 
 
+def _after(model: Any, first: Any, ids: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """`ids` and `kwargs` for rows whose beginning is in the cache `first` (of one row): it comes before the padding."""
+    import torch
+
+    begin, mask = first.get_seq_length(), kwargs["attention_mask"]
+    cache = kwargs["past_key_values"]
+    for layer, read_once in zip(cache.layers, first.layers, strict=True):
+        kept = [part.expand(len(ids), -1, -1, -1).contiguous() for part in (read_once.keys, read_once.values)]
+        layer.update(*kept)
+    lengths = mask.sum(dim=1, keepdim=True)
+    # Of rows shorter than the longest, the remaining columns still hold a part of the beginning.
+    rest = torch.arange(mask.shape[1] - 1, begin - 1, -1, device=mask.device) - begin < lengths - begin
+    seen = torch.cat([torch.ones_like(mask[:, :begin]), rest.to(mask.dtype)], dim=1)
+    longest = int(lengths.argmax())
+    full = torch.cat([ids[longest, :begin].expand(len(ids), -1), ids[:, begin:]], dim=1)
+    places = model._prepare_position_ids_for_generation(full, {"attention_mask": seen})
+    return full, kwargs | {"attention_mask": seen, "position_ids": places}
+
+
 def _can_join(kwargs: dict[str, Any]) -> bool:
     """Whether the cache holds one position for each position of the text, and nothing else."""
     cache, places = kwargs.get("past_key_values"), kwargs.get("position_ids")
@@ -353,6 +383,7 @@ def generate_answers(
     queue: deque[int] = deque()  # rows with the same room that still wait, the longest first
     stops = set(stop_ids)
     unpadded = bool(prompts) and padding_changes_answers(model, max(prompts, key=len), tokenizer.pad_token_id)
+    begin = 0 if unpadded or not reads_once(model) else common_beginning(prompts)
 
     def batches() -> Iterator[list[int]]:
         # Rows near the end of the context have less room. A batch shares one limit, so they form separate batches.
@@ -417,7 +448,7 @@ def generate_answers(
                     eos_token_id=list(stop_ids),
                     pad_token_id=tokenizer.pad_token_id,
                     custom_generate=decode,
-                    work=Work(rows, limit, note, lambda: bool(queue), more, choose),
+                    work=Work(rows, limit, note, lambda: bool(queue), more, choose, begin),
                 )
         except BaseException:
             queue.extendleft(reversed([i for i in made if i not in rows and answers[i] is None]))

@@ -13,11 +13,12 @@ from ftlab.config import RunConfig
 from ftlab.config.stages import PRETRAINING
 from ftlab.core.comparison import DifferenceJson, MeasureJson, stored_form
 from ftlab.core.files import write_json
+from ftlab.core.jobs import Stopped
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import TasksJson, TasksSettingsJson
 from ftlab.core.words import install
 from ftlab.errors import FtlabError, InputError, nearest, shorten
-from ftlab.evaluation.batches import Progress, Stopped, silent
+from ftlab.evaluation.batches import Progress, silent
 from ftlab.evaluation.keeping import suite_name
 from ftlab.evaluation.sides import Side, adapted_side, base_side, config_of, result_identity, tokenizer_of, visit
 from ftlab.evaluation.significance import row_difference, share_interval
@@ -128,19 +129,17 @@ def evaluate_tasks(
     tasks: Sequence[str],
     *,
     limit: int | None = None,
-    examples: int | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TasksJson:
     """Evaluate base and adapted model of `run` on `tasks`: names known to the harness, task files, or folders of them.
 
-    `limit` is the maximum number of questions per task, `examples` the number of few-shot examples (default: what the
-    task says). Prompts use the chat template if the tokenizer has one, except for plain text models. Writes
-    `harness.json` to the run and returns it: `measures` (group general), `settings`, `seconds`. The measures are also
-    added to comparison.json, if there is one. With fewer questions of the same tasks than before, or different task
-    settings, results go to a separate folder; measures of other tasks are added.
-    Raises InputError if the extra is not installed or a task does not exist, FtlabError if a task cannot be run,
-    Stopped when `should_stop` says so.
+    `limit` is the maximum number of questions per task. Prompts use the chat template if the tokenizer has one, except
+    for plain text models. Writes `harness.json` to the run and returns it: `measures` (group general), `settings`,
+    `seconds`. The measures are also added to comparison.json, if there is one. With fewer questions of the same tasks
+    than before, or different task settings, results go to a separate folder; measures of other tasks are added. Raises
+    InputError if the extra is not installed or a task does not exist, FtlabError if a task cannot be run, Stopped when
+    `should_stop` says so.
     """
     from ftlab.models.load import text_length
 
@@ -154,7 +153,7 @@ def evaluate_tasks(
     tell("loading the libraries", 0, 0)
     tokenizer = tokenizer_of(sides[1])
     chat = bool(tokenizer.chat_template) and config.stage != PRETRAINING
-    settings: dict[str, Any] = {"limit": limit, "num_fewshot": examples, "apply_chat_template": chat}
+    settings: dict[str, Any] = {"limit": limit, "num_fewshot": None, "apply_chat_template": chat}
     results: dict[str, Any] = {}
 
     def work(side: Side, model: Any) -> None:
@@ -172,7 +171,7 @@ def evaluate_tasks(
         "measures": measures_of(results["base"], results["adapted"]),
         "settings": {
             "limit": limit,
-            "num_fewshot": examples,
+            "num_fewshot": None,
             "apply_chat_template": chat,
             "lm_eval": _version(),
             "versions": results["base"]["versions"],

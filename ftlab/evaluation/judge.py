@@ -9,10 +9,12 @@ from typing import Any
 
 from ftlab.core.endpoint import Asker, Replied, Reply, Request, cost
 from ftlab.core.files import append_jsonl, end_last_line, locked, write_json
+from ftlab.core.jobs import Stopped
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import JudgedLineJson, JudgementJson
+from ftlab.core.words import counted
 from ftlab.errors import FtlabError, shorten
-from ftlab.evaluation.batches import Progress, Stopped, silent
+from ftlab.evaluation.batches import Progress, silent
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.judge_plan import (
     JudgeRequest,
@@ -152,8 +154,8 @@ def _verdict(judgement: JudgementJson) -> str:
         return f"The judge prefers neither: all {judgement['ties']} rows are ties."
     low, high = map(percent, interval)
     evidence = (
-        f"{after} wins {percent(rate)} of {decided} decided rows "
-        f"(95% interval {low} to {high}, {p_text(judgement['p'])}), {judgement['ties']} ties"
+        f"{after} wins {percent(rate)} of {counted(decided, 'decided row')} "
+        f"(95% interval {low} to {high}, {p_text(judgement['p'])}), {counted(judgement['ties'], 'tie')}"
     )
     if judgement["better"] is None:
         return f"The judge shows no clear preference: {evidence}."

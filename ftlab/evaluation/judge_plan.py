@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -13,18 +12,18 @@ from typing import Any
 from ftlab.core.endpoint import (
     MOST_AT_ONCE,
     Endpoint,
+    SendingPlan,
+    answered_before,
     check_amount,
     check_prices,
-    cost,
     endpoint_url,
     estimate_tokens,
-    sending_lines,
 )
-from ftlab.core.files import DamagedFile, read_jsonl
+from ftlab.core.files import DamagedFile, digest, read_jsonl
 from ftlab.core.parsing import without_thoughts
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import JudgedLineJson
-from ftlab.core.words import composed
+from ftlab.core.words import composed, counted
 from ftlab.data.tool_calls import spoken
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.material import some
@@ -58,7 +57,7 @@ def build_messages(
     if reference and reference.strip():
         blocks["reference"] = reference
     # An answer that contains a marker cannot end its block, since it does not know this one.
-    mark = hashlib.sha256(json.dumps(blocks).encode()).hexdigest()[:8]
+    mark = digest(blocks, 8)
     names = [name for name in ("prompt", "reference", "answer_a", "answer_b") if name in blocks]
     body = "\n\n".join(f"<{name} {mark}>\n{blocks[name]}\n</{name} {mark}>" for name in names)
     asked = _INSTRUCTIONS.format(criteria=criteria.strip() or CRITERIA)
@@ -131,7 +130,7 @@ class JudgeSettings:
     def id(self) -> str:
         """Equal for judgments that ask the same: same judge, same sides, same settings."""
         asked = [VERSION, self.endpoint.url, self.endpoint.model, self.sides, self.criteria, self.reference]
-        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+        return digest(asked, 12)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -151,49 +150,27 @@ class JudgeRequest:
     messages: list[dict[str, str]] = field(repr=False)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Rows with both answers, rows with equal answers (a tie without a request), requests, already answered requests,
-    and tokens: estimated and maximum. Costs are in the currency of the given prices."""
+@dataclass(frozen=True, kw_only=True)
+class Plan(SendingPlan):
+    """`rows` with both answers; the `same` of them have equal answers: a tie without a request."""
 
-    host: str
-    model: str
     rows: int
     same: int
-    requests: int
-    known: int
-    prompt_tokens: int
-    reply_tokens: int
-    reply_tokens_at_most: int
-    price: float | None
-    price_at_most: float | None
-    is_here: bool = False  # the judge is a server on this machine
-
-    @property
-    def open(self) -> int:
-        return self.requests - self.known
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def lines(self) -> list[str]:
-        """What the user should know before anything is sent."""
         if not self.open:
             why = "every answer is the same on both sides" if not self.requests else "everything was judged before"
             return [f"Nothing to send: {why}."]
-        asked = f"{self.requests - self.known:,} requests to {self.model} at {self.host}"
-        known = f"; {self.known:,} were answered before and are not sent again" if self.known else ""
-        same = f" {self.same:,} rows have equal answers and count as ties without a request." if self.same else ""
+        asked = f"{counted(self.requests - self.known, 'request')} to {self.model} at {self.host}"
+        known = answered_before(self.known)
+        same = ""
+        if self.same:
+            how = "has equal answers and counts as a tie" if self.same == 1 else "have equal answers and count as ties"
+            same = f" {counted(self.same, 'row')} {how} without a request."
         prompts = math.ceil(self.open / 2)
         return [
-            f"{asked}: {self.rows - self.same:,} rows, each in both orders{known}.{same}",
-            *sending_lines(
-                f"Prompts and answers of {prompts:,} rows",
-                self.host,
-                (self.prompt_tokens, self.reply_tokens, self.reply_tokens_at_most),
-                (self.price, self.price_at_most),
-                is_here=self.is_here,
-            ),
+            f"{asked}: {counted(self.rows - self.same, 'row')}, each in both orders{known}.{same}",
+            *self.before_sending(f"Prompts and answers of {counted(prompts, 'row')}"),
         ]
 
 
@@ -288,7 +265,7 @@ def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, 
 def answers_digest(run: RunDirectory, sides: Sequence[str]) -> str:
     """A hash that changes when an answer of one of the `sides` does."""
     answers = [[row["row"], *(row.get(side) for side in sides)] for row in _answers(run, sides)]
-    return hashlib.sha256(json.dumps(answers).encode()).hexdigest()[:16]
+    return digest(answers, 16)
 
 
 def same_answers(row: dict[str, Any], settings: JudgeSettings) -> bool:
@@ -309,7 +286,7 @@ def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[J
                 prompt, answers, row.get("reference") if settings.reference else None, settings.criteria
             )
             asked = [settings.id, row["row"], order, messages]
-            key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
+            key = digest(asked, 24)
             every.append(JudgeRequest(key, row["row"], order, messages))
     return every
 
@@ -332,17 +309,12 @@ def plan_of(settings: JudgeSettings, rows: int, asked: Sequence[JudgeRequest], k
     sent = sum(estimate_tokens(message["content"]) + 8 for question in left for message in question.messages)
     longest = settings.endpoint.max_tokens
     usual, most = len(left) * min(REPLY_TOKENS, longest), len(left) * longest
-    return Plan(
-        settings.endpoint.host,
-        settings.endpoint.model,
-        rows,
-        rows - len(asked) // 2,
-        len(asked),
-        len(asked) - len(left),
-        sent,
-        usual,
-        most,
-        cost(sent, usual, settings.price_in, settings.price_out),
-        cost(sent, most, settings.price_in, settings.price_out),
-        settings.endpoint.is_here,
+    return Plan.to(
+        settings.endpoint,
+        (sent, usual, most),
+        (settings.price_in, settings.price_out),
+        rows=rows,
+        same=rows - len(asked) // 2,
+        requests=len(asked),
+        known=len(asked) - len(left),
     )

@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any
 from ftlab.config import RunConfig
 from ftlab.config.evaluation import EvaluationConfig
 from ftlab.core.comparison import ComparisonJson, MemorisationJson, QuestionJson, stored_form
-from ftlab.core.files import DamagedFile, disk_full, json_text, jsonl_text, read_cached, write_json, write_together
+from ftlab.core.files import (
+    DamagedFile,
+    digest,
+    disk_full,
+    json_text,
+    jsonl_text,
+    read_cached,
+    write_json,
+    write_together,
+)
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.errors import FtlabError
 from ftlab.evaluation.generate import Answer
@@ -151,18 +160,18 @@ def key_of(identity: list[Any], question: Request) -> str:
 
     Batch size and order do not change a reply, so they are not part of it.
     """
-    digest = hashlib.sha256(json.dumps([_FORMAT, identity], sort_keys=True).encode())
+    hashed = hashlib.sha256(json.dumps([_FORMAT, identity], sort_keys=True).encode())
     if isinstance(question, ToScore):
         for piece, owner in zip(question.encoded, question.owner, strict=True):
-            digest.update(json.dumps([owner, piece.input_ids, [int(on) for on in piece.trained]]).encode())
+            hashed.update(json.dumps([owner, piece.input_ids, [int(on) for on in piece.trained]]).encode())
     elif isinstance(question, ToExamine):
-        digest.update(json.dumps(question.facts).encode())
+        hashed.update(json.dumps(question.facts).encode())
     elif isinstance(question, ToGrade | ToWrite | ToFollow):
-        digest.update(json.dumps(_row_keys(question)).encode())
+        hashed.update(json.dumps(_row_keys(question)).encode())
     else:
         for prompt, room in zip(question.prompts, question.rooms, strict=True):
-            digest.update(json.dumps([question.decoding, room, list(prompt)]).encode())
-    return digest.hexdigest()
+            hashed.update(json.dumps([question.decoding, room, list(prompt)]).encode())
+    return hashed.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -270,7 +279,7 @@ def _read(values: dict[str, Any]) -> Reply:
 def _model_key(identity: list[Any], question: Rowwise) -> str:
     # Distributions take megabytes: separate files, which other questions do not read.
     apart = ["own answers"] if isinstance(question, ToWrite) else []
-    return hashlib.sha256(json.dumps([_FORMAT, identity, *apart], sort_keys=True).encode()).hexdigest()[:16]
+    return digest([_FORMAT, identity, *apart], 16, sort_keys=True)
 
 
 def _row_keys(question: Rowwise) -> list[str]:
@@ -429,7 +438,7 @@ def question_of(
         *([embedded_by] if embedded_by else []),
     ]
     name = "-".join(parts)[:80]
-    return NamedQuestion(f"{name}-{_digest(rest)}" if any(rest) else name, "; ".join(text))
+    return NamedQuestion(f"{name}-{digest(rest, 6, sort_keys=True)}" if any(rest) else name, "; ".join(text))
 
 
 def question_of_rows(own: RunConfig, max_rows: int | None, available: int) -> NamedQuestion:
@@ -495,7 +504,3 @@ def _shown(value: Any) -> str:
 
 def _file_name(suite: str) -> str:
     return suite.rstrip("/").split("/")[-1] if suite.startswith(("/", ".", "~")) else suite
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:6]

@@ -14,9 +14,10 @@ from ftlab.config import DataConfig, RunConfig
 from ftlab.config.evaluation import names, sized
 from ftlab.core.comparison import MeasureJson, ScoresJson
 from ftlab.data.rendering import Encoded
-from ftlab.data.shapes import Example
+from ftlab.data.shapes import Example, is_trained
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import by_length, pad, run_batches, tokens_at_once
+from ftlab.evaluation.beginnings import batches_of, beginnings, read, reads_once
 from ftlab.evaluation.metrics.measures import corpus_perplexity
 from ftlab.evaluation.probes import evenly, was_replayed
 from ftlab.models.families import takes_logits_to_keep
@@ -61,12 +62,14 @@ def score_losses(
 ) -> Losses:
     """The loss of each row of `encoded` (objects with `input_ids` and `trained`, a flag per token) under `model`.
 
-    Rows are sorted by length and padded on the right, and logits are computed only where the next token is trained. The
-    result does not depend on batch size or order. Token losses are float32, their sums float64. Raises Stopped.
+    Rows are sorted by length and padded on the right, what several of them begin with is read once, and logits are
+    computed only where the next token is trained. The result does not depend on batch size or order. Token losses are
+    float32, their sums float64. Raises Stopped.
     """
     import torch
 
-    lengths = [len(row.input_ids) for row in encoded]
+    begins = beginnings(encoded) if reads_once(model) else [0] * len(encoded)
+    lengths = [len(row.input_ids) - begin for row, begin in zip(encoded, begins, strict=True)]
     # The first token of a text has no context to predict it from.
     counts = [sum(row.trained[1:]) for row in encoded]
     nll = [0.0] * len(encoded)
@@ -76,17 +79,25 @@ def score_losses(
 
     @torch.inference_mode()
     def work(batch: list[int]) -> None:
-        ids = torch.tensor(pad([list(encoded[i].input_ids) for i in batch], pad_token_id), device=device)
+        rest = [(list(encoded[i].input_ids)[begins[i] :], list(encoded[i].trained)[begins[i] :]) for i in batch]
+        ids = torch.tensor(pad([tokens for tokens, _ in rest], pad_token_id), device=device)
         mask = torch.tensor(pad([[1] * lengths[i] for i in batch], 0), device=device)
-        trained = torch.tensor(pad([list(encoded[i].trained) for i in batch], False), dtype=torch.bool, device=device)
+        trained = torch.tensor(pad([on for _, on in rest], False), dtype=torch.bool, device=device)
         # The logits at one position predict the token at the next.
         keep = torch.zeros_like(trained)
         keep[:, :-1] = trained[:, 1:]
         if not keep.any():
             return
         # The model's own forward, so that its soft-capping or scaling of logits is kept: (labelled tokens, vocabulary).
-        places = {"logits_to_keep": keep} if keeps else {}
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **places).logits
+        more: dict[str, Any] = {"logits_to_keep": keep} if keeps else {}
+        if begins[batch[0]]:
+            cache, before = read(model, [encoded[i].input_ids[: begins[i]] for i in batch], pad_token_id)
+            places = torch.tensor([[begins[i]] for i in batch], device=device) + torch.arange(
+                ids.shape[1], device=device
+            )
+            more |= {"past_key_values": cache, "position_ids": places, "use_cache": True}
+            mask = torch.cat([before, mask], dim=1)
+        logits = model(input_ids=ids, attention_mask=mask, **{"use_cache": False, **more}).logits
         logits = logits if keeps else logits[keep]
         labels = ids[:, 1:][trained[:, 1:]]
         rows = keep.nonzero()[:, 0]
@@ -103,7 +114,10 @@ def score_losses(
         for i, value in zip(batch, sums.tolist(), strict=True):
             nll[i] = value
 
-    batches = by_length(lengths, rows=batch_rows, tokens=batch_tokens)
+    shared = batches_of(encoded, begins, rows=batch_rows, tokens=batch_tokens)
+    own = [i for i, begin in enumerate(begins) if not begin]
+    single = by_length([lengths[i] for i in own], rows=batch_rows, tokens=batch_tokens)
+    batches = [*shared, *([own[place] for place in batch] for batch in single)]
     halved_to = run_batches(batches, work, advance=advance, should_stop=should_stop)
     return Losses(nll, counts, halved_to)
 
@@ -155,11 +169,6 @@ def cut_documents(texts: Sequence[str], tokenizer: Any, length: int) -> Pieces:
             pieces.windows.append(window)
             pieces.owner.append(number)
     return pieces
-
-
-def losses_of_documents(losses: Losses, pieces: Pieces) -> Losses:
-    """The losses of windows summed by document."""
-    return by_owner(losses, pieces.owner, len(pieces.sizes))
 
 
 def by_owner(losses: Losses, owner: Sequence[int], rows: int) -> Losses:
@@ -268,7 +277,7 @@ def load_general_text(
     """The texts that `config.evaluation.general_text` names, cut into windows of at most `context` tokens, and a note.
 
     Documents and conversations are separate, by DOCUMENTS and CHAT; empty if nothing is named. Aggregate the losses of
-    windows to texts with `losses_of_documents`, and to bits per byte with `sizes`. `replayed` are the kinds used in
+    windows to texts with `by_owner`, and to bits per byte with `sizes`. `replayed` are the kinds used in
     training. An unreadable text must not cost the comparison on the task, so it yields a note and not an error.
     """
     from ftlab.data.conversion import is_document
@@ -296,8 +305,9 @@ def load_general_text(
 
 def _read_texts(source: str, system_prompt: str | None) -> tuple[list[list[Message]], list[str], str | None]:
     """The texts, their kinds if the data names them, and a note."""
-    from ftlab.data.conversion import UnusableRow, to_messages
+    from ftlab.data.conversion import to_messages
     from ftlab.data.load import load_rows
+    from ftlab.data.shapes import UnusableRow
     from ftlab.data.splits import detect_format
     from ftlab.errors import InputError
 
@@ -358,4 +368,4 @@ def _cut(texts: list[list[Message]], tokenizer: Any, length: int) -> Pieces:
 
 def _counted(messages: list[Message]) -> list[Message]:
     """The turns whose tokens are scored: see `encode`."""
-    return [message for message in messages if message["role"] in ("assistant", "document")]
+    return [message for message in messages if message["role"] in ("assistant", "document") and is_trained(message)]

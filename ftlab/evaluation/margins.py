@@ -186,10 +186,8 @@ def _in_words(judged: NoWorseJson) -> str:
         text = f"No worse within the margin of {points}: {interval}."
     else:
         needed = judged["needed"] or 0
-        more = (
-            f"; to show it of two that are alike takes about {needed:,} rows" if needed > (judged["rows"] or 0) else ""
-        )
-        text = f"That it is no worse within the margin of {points} is not shown: {interval}{more}."
+        more = f"; two equal models need about {needed:,} rows to show it" if needed > (judged["rows"] or 0) else ""
+        text = f"Not shown to be no worse within the margin of {points}: {interval}{more}."
     if judged["earlier"]:
         earlier = [f"a margin of {other:g}" if other is not None else "no margin" for other in judged["earlier"]]
         text += " The margin was chosen after the results were known: before, these two were compared with "
@@ -207,8 +205,8 @@ def rows_for(margin: float, rows: int, clusters: Clusters = None) -> str:
     worth = math.floor(fewest_rows(clusters, rows))
     there = f"{rows:,} rows" + (f", worth {worth:,} independent ones at least" if worth < rows else "")
     text = (
-        f"To show no worse within {margin:g} points takes about {few:,} rows where two models that are alike differ on "
-        f"10% of rows, and {many:,} where on 20%. There are {there}."
+        f'Showing "no worse" within {margin:g} points takes about {few:,} rows if two equal models differ on 10% of '
+        f"rows, and {many:,} if on 20%. There are {there}."
     )
     if worth >= few:
         return text

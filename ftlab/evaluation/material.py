@@ -15,9 +15,10 @@ from ftlab.config.evaluation import names
 from ftlab.config.stages import PRETRAINING, REWARD_STAGES
 from ftlab.core.files import read_cached
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import Columns, read_columns, small_columns
-from ftlab.data.shapes import Example
+from ftlab.data.shapes import Example, is_trained
 from ftlab.data.tool_calls import spoken, tools_by_row, uses_tools
 from ftlab.errors import InputError
 from ftlab.evaluation.metrics.text import find_all_labels, find_labels
@@ -28,12 +29,11 @@ def held_out_rows(
     run: RunDirectory,
     max_rows: int | None,
     *,
-    own: int | None = None,
     judged: bool = False,
     splits: Sequence[str] = ("test", "validation"),
 ) -> tuple[str, list[Example], list[str]]:
-    """The name and the rows of the split to compare on (at most `max_rows`), and notes on the choice. Rows are drawn as
-    `nested` does around the `own` number of the run. Uses the first of `splits` that holds rows.
+    """The name and the rows of the split to compare on (at most `max_rows`), and notes on the choice. Uses the first of
+    `splits` that holds rows.
 
     Answers marked as bad are not references; with `judged`, their rows are included. Raises InputError if none of
     `splits` holds rows.
@@ -59,7 +59,7 @@ def held_out_rows(
         )
     if max_rows is None:
         return split, rows, notes
-    rows, more = drawn(split, rows, max_rows, own)
+    rows, more = drawn(split, rows, max_rows)
     return split, rows, notes + more
 
 
@@ -220,16 +220,20 @@ def gather(
 
 
 def each_turn(rows: Sequence[Example]) -> list[Example]:
-    """`rows`, with rows that use tools repeated for each turn of the assistant, with messages up to that turn: a call
-    counts as an answer just like the text that follows it."""
+    """`rows`, with rows that use tools repeated for each trained turn of the assistant, with messages up to that turn:
+    a call counts as an answer just like the text that follows it."""
     every: list[Example] = []
     for row in rows:
         turns = row["messages"]
         places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
-        if len(places) < 2 or not uses_tools(turns):
+        if sum(is_trained(turns[place]) for place in places) < 2 or not uses_tools(turns):
             every.append(row)
             continue
-        every += [row | {"messages": turns[: place + 1], "turn": number} for number, place in enumerate(places, 1)]
+        every += [
+            row | {"messages": turns[: place + 1], "turn": number}
+            for number, place in enumerate(places, 1)
+            if is_trained(turns[place])
+        ]
     return every
 
 
@@ -250,9 +254,9 @@ def _suite_rows(suite: str, config: RunConfig, run: RunDirectory, most: int) -> 
 
     Raises InputError if it cannot be read or holds no answers.
     """
-    from ftlab.data.conversion import UnusableRow
     from ftlab.data.load import load_rows
     from ftlab.data.preferences import reader
+    from ftlab.data.shapes import UnusableRow
     from ftlab.data.splits import detect_format
 
     data = DataConfig(source=suite, system_prompt=config.data.system_prompt)
@@ -279,7 +283,7 @@ def _suite_rows(suite: str, config: RunConfig, run: RunDirectory, most: int) -> 
         )
     notes = [f"Evaluated on {loaded.name} instead of the held-out split of the run."]
     if refused:
-        notes.append(f"{refused} rows of {loaded.name} could not be used and were left out.")
+        notes.append(f"{counted(refused, 'row')} of {loaded.name} left out: no example could be read there.")
     if len(rows) > most:
         notes.append(f"{most} of {len(rows)} rows of {loaded.name} were used, drawn with seed 0.")
     return split, rows, notes

@@ -22,7 +22,7 @@ from ftlab.data.tool_calls import spoken
 from ftlab.errors import InputError
 from ftlab.evaluation.asking import Asked
 from ftlab.evaluation.drift import RULE, general_forgetting, general_measures
-from ftlab.evaluation.forgetting import gain_loss
+from ftlab.evaluation.forgetting import KNEW, gain_loss
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.keeping import ToAnswer, seconds_per_answer
 from ftlab.evaluation.losses import bits_per_byte
@@ -91,10 +91,13 @@ def measured(
     }
     verdicts = _verdicts(measures, sides, config, forgetting)
     spoken = {side.name: side.spoken for side in sides} | {side.name: side.spoken for side in outside or {}}
-    verdicts |= {side.name: judge(measures, side.name, names=spoken) for side in outside or {}}
+    # What decides about the adapted model decides about every other pair: else one pair could be compared by the form
+    # of its answers, and another by what they say.
+    by = verdicts[ADAPTED]["measure"]
+    verdicts |= {side.name: judge(measures, side.name, names=spoken, by=by) for side in outside or {}}
     pairs = _pairs(material, sides, asked, results, config, outside or {})
-    verdicts |= {f"adapted_vs_{rival}": judge(pair, "adapted", names=spoken) for rival, pair in pairs.items()}
-    verdicts |= _verdicts_between(material, sides, asked, results, config)
+    verdicts |= {f"adapted_vs_{rival}": judge(pair, "adapted", names=spoken, by=by) for rival, pair in pairs.items()}
+    verdicts |= _verdicts_between(material, sides, asked, results, config, by)
     if config.evaluation.margin is not None:
         for rival, pair in {"base": measures, **pairs}.items():
             key = "adapted" if rival == "base" else f"adapted_vs_{rival}"
@@ -126,15 +129,18 @@ def _verdicts(
 ) -> dict[str, VerdictJson]:
     """Each later side against the base."""
     spoken = {side.name: side.spoken for side in sides}
-    verdicts = {
-        side.name: judge(
-            measures, side.name, names=spoken, forgetting=None if side.prompting else forgetting[side.name]
+    verdicts: dict[str, VerdictJson] = {}
+    for side in sorted(sides[1:], key=lambda side: side.name != ADAPTED):
+        verdicts[side.name] = judge(
+            measures,
+            side.name,
+            names=spoken,
+            forgetting=None if side.prompting else forgetting[side.name],
+            by=verdicts[ADAPTED]["measure"] if verdicts else None,
         )
-        for side in sides[1:]
-    }
     if forgetting["adapted"] is None and not config.is_starter:
         text = verdicts["adapted"]["text"].removesuffix(".")
-        verdicts["adapted"]["text"] = f"{text}; what it forgot was not measured (evaluation.probes)."
+        verdicts["adapted"]["text"] = f"{text}; {KNEW}: not measured (evaluation.probes)."
     return verdicts
 
 
@@ -166,6 +172,7 @@ def _verdicts_between(
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
+    by: str | None,
 ) -> dict[str, VerdictJson]:
     """Retrieval against fixed examples, what it adds to the adapted model, and what tuning adds to it."""
     by_name = {side.name: side for side in sides}
@@ -175,7 +182,7 @@ def _verdicts_between(
     for later, first in pairs:
         if later in by_name and first in by_name:
             pair = task_measures(material, [by_name[first], by_name[later]], asked, results, config)
-            verdicts[f"{later}_vs_{first}"] = judge(pair, later, names=spoken)
+            verdicts[f"{later}_vs_{first}"] = judge(pair, later, names=spoken, by=by)
     return verdicts
 
 

@@ -23,7 +23,7 @@ from ftlab.core.comparison import (
 )
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.shapes import Example
-from ftlab.evaluation.batches import Progress, Stopped, silent
+from ftlab.evaluation.batches import Progress, silent
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.losses import Losses, score_losses
 from ftlab.evaluation.material import groups_of
@@ -166,8 +166,8 @@ def find_leaks(
     `held_out_row`, their prompts `train` and `held_out`, and `kind`) and `text`. A copy under another system prompt is
     a near one. Raises Stopped.
     """
-    from ftlab.data import normal as watch
     from ftlab.data.near import near_pairs
+    from ftlab.data.normal import Watch
     from ftlab.data.partition import prompt_text
     from ftlab.data.rendering import reference
 
@@ -178,17 +178,14 @@ def find_leaks(
         [reference(messages) for messages in turns],
         sides=[0] * len(looked_at) + [1] * len(held_out),
         across=True,
-        watch=watch.Watch(should_stop=should_stop),
+        watch=Watch(should_stop=should_stop),
     )
     gravest_of: dict[int, tuple[int, int]] = {}  # held-out row -> the most serious kind, and the training row
-    try:
-        for trained, held, how in pairs:
-            kind = "near" if how == "same" and _system(turns[trained]) != _system(turns[held]) else how
-            rank = _KINDS.index(kind)
-            if held not in gravest_of or rank < gravest_of[held][0]:
-                gravest_of[held] = rank, trained
-    except watch.Stopped:
-        raise Stopped from None
+    for trained, held, how in pairs:
+        kind = "near" if how == "same" and _system(turns[trained]) != _system(turns[held]) else how
+        rank = _KINDS.index(kind)
+        if held not in gravest_of or rank < gravest_of[held][0]:
+            gravest_of[held] = rank, trained
     counts = {kind: sum(rank == place for rank, _ in gravest_of.values()) for place, kind in enumerate(_KINDS)}
     gravest = sorted((rank, held, trained) for held, (rank, trained) in gravest_of.items())
     return {

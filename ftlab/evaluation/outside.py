@@ -20,35 +20,43 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.core.comparison import ComparisonJson, OutsideJson, SideJson
+from ftlab.core.earlier import outside_line
 from ftlab.core.endpoint import (
     CONTESTANT,
     MOST_AT_ONCE,
     Asker,
     Endpoint,
     Reply,
+    SendingPlan,
+    answered_before,
     check_amount,
     check_prices,
     cost,
     endpoint_url,
     estimate_tokens,
-    sending_lines,
 )
-from ftlab.core.files import append_jsonl, end_last_line, read_jsonl
+from ftlab.core.files import append_jsonl, digest, end_last_line, lines_of
+from ftlab.core.jobs import Stopped
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
+from ftlab.data.conversion import written_out
 from ftlab.data.prompt_template import AsTrained
-from ftlab.data.shapes import Message
+from ftlab.data.shapes import Message, UnusableRow
 from ftlab.data.tool_calls import TOOLS
 from ftlab.data.tool_templates import openai_form, request_of, text_of_reply
+from ftlab.data.turns import are_turns, read_turns
 from ftlab.errors import FtlabError, InputError, shorten
-from ftlab.evaluation.batches import Progress, Stopped
+from ftlab.evaluation.batches import Progress
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.material import Material, still_holds
 
 # Tokens of another model differ in size, and a thinking model uses some before it answers.
 _FEWEST_TOKENS, _TIMES_LIMIT = 256, 2
 _ANSWER_KEYS = ("answer", "completion", "response", "output")
+_LINE = '{"prompt": "...", "answer": "..."}, {"messages": [...], "answer": "..."}, or messages that end with the answer'
 _NO_SIDE: dict[str, Any] = {"url": None, "model": None, "file": None, "sha256": None}
+_OURS = {"base", "adapted", "prompted", "start"}  # sides on this machine; `ftlab serve` offers models of these names
 UNMEASURED = "cannot be measured behind an address"
 
 
@@ -76,7 +84,7 @@ class Outside:
     @property
     def who(self) -> str:
         """A hash of what determines its answers besides the prompts."""
-        return hashlib.sha256(json.dumps([self.url, self.model, self.sha256]).encode()).hexdigest()[:16]
+        return digest([self.url, self.model, self.sha256], 16)
 
     def described(self) -> SideJson:
         return {"name": self.name, "title": self.title, "what": self.what, "outside": self.as_dict()}
@@ -96,10 +104,12 @@ class Outside:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Outside:
         if values.get("url"):
-            host = Endpoint(values["url"], values["model"]).host
-            return cls(f"{_slug(values['model'])}@{host}", values["model"], f"behind {values['url']}", **values)
+            model, host = values["model"], Endpoint(values["url"], values["model"]).host
+            title = f"{model} at {host}" if model.lower() in _OURS else model
+            return cls(f"{_slug(model)}@{host}", title, f"behind {values['url']}", **values)
         name = Path(values["file"]).name
-        return cls(f"{_slug(Path(name).stem)}@file", Path(name).stem, f"answers in {name}", **values)
+        title = name if Path(name).stem.lower() in _OURS else Path(name).stem
+        return cls(f"{_slug(Path(name).stem)}@file", title, f"answers in {name}", **values)
 
 
 def _slug(text: str) -> str:
@@ -141,8 +151,8 @@ def read_against(
             given=text or "nothing",
             allowed="an address with its model (https://host/v1#model), or a JSONL file of prompts and answers",
         )
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Outside.from_dict(values | {"file": str(file.absolute()), "sha256": digest})
+    hashed = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Outside.from_dict(values | {"file": str(file.absolute()), "sha256": hashed})
 
 
 @dataclass(frozen=True)
@@ -161,7 +171,7 @@ class OutsideAnswer:
 
 def _key(messages: Sequence[Message]) -> str:
     form = openai_form(messages)
-    return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:24]
+    return digest(form, 24, sort_keys=True)
 
 
 def _prompts(material: Material) -> list[list[Message]]:
@@ -177,8 +187,7 @@ def known(run: RunDirectory, side: Outside, material: Material, *, refused: bool
     """The stored answers of `side` to the rows of `material` by key, from `run` or a neighboring run; with `refused`,
     also rows that the server refused."""
     wanted = {_key(messages) for messages in _prompts(material)}
-    owners = [run, *(RunDirectory(path) for path in sorted(run.path.parent.iterdir()) if path != run.path)]
-    return _kept(owners, side, wanted, limit_of(side, material), refused=refused)
+    return _kept(run.and_neighbours(), side, wanted, limit_of(side, material), refused=refused)
 
 
 def kept_replies(
@@ -196,16 +205,13 @@ def _kept(
     owners: Iterable[RunDirectory], side: Outside, wanted: Set[str], limit: int, *, refused: bool
 ) -> dict[str, OutsideAnswer]:
     answers: dict[str, OutsideAnswer] = {}
-    for owner in owners:
-        for line in read_jsonl(owner.outside_file) if owner.outside_file.exists() else []:
-            if line.get("who") != side.who or line.get("key") not in wanted or (line["refused"] and not refused):
-                continue
-            if side.file or line["refused"] or still_holds(line["tokens"], line["cut"], line["limit"], limit):
-                answer = Answer(line["answer"], line["tokens"], line["cut"])
-                seconds, counts = line["seconds"], (line["prompt_tokens"], line["completion_tokens"])
-                # Lines from before the number was stored do not record it.
-                at_once = line.get("at_once", 1)
-                answers[line["key"]] = OutsideAnswer(answer, seconds, *counts, line["refused"], at_once)
+    for line in map(outside_line, lines_of((owner.outside_file for owner in owners), side.who, wanted)):
+        if line["refused"] and not refused:
+            continue
+        if side.file or line["refused"] or still_holds(line["tokens"], line["cut"], line["limit"], limit):
+            answer = Answer(line["answer"], line["tokens"], line["cut"])
+            seconds, counts = line["seconds"], (line["prompt_tokens"], line["completion_tokens"])
+            answers[line["key"]] = OutsideAnswer(answer, seconds, *counts, line["refused"], line["at_once"])
     return answers
 
 
@@ -217,43 +223,19 @@ def _keep(run: RunDirectory, side: Outside, key: str, reply: OutsideAnswer, limi
     append_jsonl(run.outside_file, line | {"created": time.time()})
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What requests to a side behind an address take: `rows`, of which `known` were answered before, and tokens:
-    estimated and maximum. Costs are in the currency of the given prices."""
+@dataclass(frozen=True, kw_only=True)
+class Plan(SendingPlan):
+    """A request for each of `rows`."""
 
-    host: str
-    model: str
     rows: int
-    known: int
-    prompt_tokens: int
-    reply_tokens: int
-    reply_tokens_at_most: int
-    price: float | None
-    price_at_most: float | None
-    is_here: bool
-
-    @property
-    def open(self) -> int:
-        return self.rows - self.known
-
-    def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
 
     def lines(self) -> list[str]:
-        """What the user should know before anything is sent."""
+        rows, left = counted(self.rows, "row"), counted(self.open, "request")
         if not self.open:
-            return [f"Nothing to send: {self.model} at {self.host} has answered all {self.rows:,} rows before."]
-        before = f"; {self.known:,} were answered before and are not sent again" if self.known else ""
+            return [f"Nothing to send: the answers of {self.model} at {self.host} to all {rows} are kept."]
         return [
-            f"{self.open:,} requests to {self.model} at {self.host}, one for each row{before}.",
-            *sending_lines(
-                f"The prompts of {self.open:,} held-out rows",
-                self.host,
-                (self.prompt_tokens, self.reply_tokens, self.reply_tokens_at_most),
-                (self.price, self.price_at_most),
-                is_here=self.is_here,
-            ),
+            f"{left} to {self.model} at {self.host}, one for each row{answered_before(self.known)}.",
+            *self.before_sending(f"The prompts of {counted(self.open, 'held-out row')}"),
         ]
 
 
@@ -265,11 +247,13 @@ def plan(run: RunDirectory, side: Outside, material: Material) -> Plan:
     sent = sum(estimate_tokens(turn["content"]) + 8 for place in left for turn in material.rows[place]["messages"][:-1])
     usual = sum(estimate_tokens(material.references[place]) for place in left)
     most = len(left) * limit_of(side, material)
-    endpoint = Endpoint(side.url or "", side.model or "")
-    prices = side.price_in, side.price_out
-    return Plan(
-        *(endpoint.host, endpoint.model, len(each), len(each) - len(left), sent, usual, most),
-        *(cost(sent, usual, *prices), cost(sent, most, *prices), endpoint.is_here),
+    return Plan.to(
+        Endpoint(side.url or "", side.model or ""),
+        (sent, usual, most),
+        (side.price_in, side.price_out),
+        rows=len(each),
+        requests=len(each),
+        known=len(each) - len(left),
     )
 
 
@@ -325,9 +309,10 @@ def read_answers(run: RunDirectory, side: Outside, material: Material, how: AsTr
     """Store the answers in the file of `side` to the rows of `material`. Returns the indices of the rows it answers,
     and notes on what does not match.
 
-    A line has `prompt` (a text) or `messages`, and `answer` (or `completion`, `response`, `output`); `seconds`,
-    `prompt_tokens`, `completion_tokens` and `cut` are optional. `how` says how prompts of the data were built. Raises
-    InputError for a line without these, and if no row matches.
+    A line has `prompt` (a text) or `messages`, and `answer` (or `completion`, `response`, `output`), or it has
+    `messages` that end with the answer; an object is written out as JSON, as in the data. `seconds`, `prompt_tokens`,
+    `completion_tokens` and `cut` are optional. `how` says how prompts of the data were built. Raises InputError for a
+    line without these, for a file without any, and if no row matches.
     """
     name = Path(side.file or "").name
     by_prompt: dict[str, OutsideAnswer] = {}
@@ -343,6 +328,8 @@ def read_answers(run: RunDirectory, side: Outside, material: Material, how: AsTr
         prompt, answer = _read_line(raw, f"line {number} of {name}")
         doubled += prompt in by_prompt
         by_prompt.setdefault(prompt, answer)
+    if not lines:
+        raise InputError("The file of answers is empty", given=name, allowed=f"a JSON object on each line: {_LINE}")
     prompts = _prompts(material)
     places, used = [], set()
     kept = known(run, side, material)
@@ -363,8 +350,8 @@ def read_answers(run: RunDirectory, side: Outside, material: Material, how: AsTr
         first = next((turn["content"] for turn in reversed(prompts[0]) if turn["role"] == "user"), "")
         raise InputError(
             f"No held-out row has a prompt that is in {name}",
-            given=f"{lines:,} lines, the first of them: {shorten(next(iter(by_prompt), ''), 80)}",
-            allowed=f"the prompts of the {len(prompts):,} held-out rows, such as: {shorten(first, 80)}",
+            given=f"{counted(lines, 'line')}, the first prompt: {shorten(next(iter(by_prompt)), 80)}",
+            allowed=f"the prompts of {counted(len(prompts), 'held-out row')}, such as: {shorten(first, 80)}",
             try_=f"answer the rows of {run.split_file(material.split)}, and keep their prompts as they are",
         )
     notes = []
@@ -376,29 +363,49 @@ def read_answers(run: RunDirectory, side: Outside, material: Material, how: AsTr
             f"Without an answer, for example: {shorten(lost, 80)}"
         )
     if spare := len(by_prompt) - len(used):
-        notes.append(f"{spare:,} prompts in {name} are of no row that is compared, and were left out.")
+        notes.append(f"{counted(spare, 'prompt')} in {name} left out: no row that is compared has it.")
     if doubled:
-        notes.append(f"{doubled:,} lines of {name} repeat a prompt: the first answer to it counts.")
+        notes.append(f"{counted(doubled, 'line')} of {name} left out for a repeated prompt: its first answer counts.")
     return places, notes
 
 
 def _read_line(raw: str, where: str) -> tuple[str, OutsideAnswer]:
-    allowed = '{"prompt": "...", "answer": "..."}, or "messages" in place of the prompt'
     try:
         line = json.loads(raw)
     except ValueError:
         line = None
-    answer = next((line[key] for key in _ANSWER_KEYS if key in line), None) if isinstance(line, dict) else None
-    prompt = _prompt_of(line) if isinstance(line, dict) else None
-    if prompt is None or not isinstance(answer, str):
-        raise InputError(f"This is no prompt with its answer: {where}", given=shorten(raw, 80), allowed=allowed)
-    numbers = {key: line.get(key) for key in ("seconds", "prompt_tokens", "completion_tokens")}
+    if not isinstance(line, dict):
+        raise InputError(f"{_capital(where)} is no JSON object", given=shorten(raw, 80), allowed=_LINE)
+    prompt, answer = _prompt_of(line), _answer_of(line)
+    if prompt is None or answer is None:
+        missing = "prompt" if prompt is None else "answer"
+        raise InputError(f"{_capital(where)} has no {missing}", given=shorten(raw, 80), allowed=_LINE)
+    numbers: dict[str, Any] = {key: line.get(key) for key in ("seconds", "prompt_tokens", "completion_tokens")}
     for key, value in numbers.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
             raise InputError(f"{key} in {where} cannot take this value", given=value, allowed="a number, 0 or more")
     tokens = numbers["completion_tokens"]
     made = Answer(answer, int(estimate_tokens(answer) if tokens is None else tokens), bool(line.get("cut")))
     return prompt, OutsideAnswer(made, **numbers)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _answer_of(line: Mapping[str, Any]) -> str | None:
+    """The text of the answer of a line, as the data would be read: of turns, the last. None without one."""
+    value = next((line[key] for key in _ANSWER_KEYS if line.get(key) is not None), None)
+    turns = line.get("messages") if value is None else value
+    if isinstance(value, str):
+        return value
+    if not are_turns(turns):
+        return None if value is None else written_out(value)
+    try:
+        spoken = read_turns(turns, "messages")
+    except UnusableRow:
+        return None
+    return spoken[-1]["content"] if spoken and spoken[-1]["role"] == "assistant" else None
 
 
 def _prompt_of(line: Mapping[str, Any]) -> str | None:
@@ -441,6 +448,9 @@ def notes_on(side: Outside, replies: Sequence[OutsideAnswer]) -> list[str]:
     if refused:
         reason = next(each.refused for each in replies if each.refused)
         notes.append(f"{side.title} refused {refused} of {len(replies)} rows, which count as empty answers. {reason}")
+    empty = sum(not each.refused and not each.answer.text.strip() for each in replies)
+    if empty:
+        notes.append(f"{empty} of {len(replies)} answers of {side.title} are empty, and count as such.")
     cut = sum(each.answer.cut for each in replies)
     if cut:
         notes.append(
@@ -453,7 +463,7 @@ def notes_on(side: Outside, replies: Sequence[OutsideAnswer]) -> list[str]:
             "answers one at a time lets the others wait. --at-once 1 measures one alone."
         )
     if side.url:
-        notes.append(f"Perplexity and what was forgotten {UNMEASURED}: {side.title} has answers alone.")
+        notes.append(f"Perplexity and what was forgotten {UNMEASURED}: only the answers of {side.title} are available.")
     return notes
 
 
@@ -461,15 +471,15 @@ def spent(side: Outside, replies: Sequence[OutsideAnswer]) -> dict[str, float | 
     """The mean cost of an answer of `side`: `seconds`, tokens read (`read`), and the price of 1,000 answers
     (`thousand`). None if unknown."""
     seconds = [each.seconds for each in replies if each.seconds is not None and not each.refused]
-    counted = [
+    reported = [
         (each.prompt_tokens, each.completion_tokens)
         for each in replies
         if each.prompt_tokens is not None and each.completion_tokens is not None
     ]
-    read = math.fsum(prompt for prompt, _ in counted) / len(counted) if counted else None
-    total = cost(sum(p for p, _ in counted), sum(c for _, c in counted), side.price_in, side.price_out)
+    read = math.fsum(prompt for prompt, _ in reported) / len(reported) if reported else None
+    total = cost(sum(p for p, _ in reported), sum(c for _, c in reported), side.price_in, side.price_out)
     return {
         "seconds": math.fsum(seconds) / len(seconds) if seconds else None,
         "read": read,
-        "thousand": None if total is None or not counted else 1000 * total / len(counted),
+        "thousand": None if total is None or not reported else 1000 * total / len(reported),
     }

@@ -242,12 +242,6 @@ def load_general(
     return probes, choices, neutral, " ".join(notes) or None
 
 
-def load_probes(config: RunConfig, replayed: frozenset[str] | None = frozenset()) -> tuple[list[Probe], str | None]:
-    """The questions with a reference of `load_general`, and the note."""
-    probes, _, _, note = load_general(config, replayed)
-    return probes, note
-
-
 def from_elsewhere(probes: str | None) -> bool:
     """Whether one of `probes` may have to be downloaded: it is neither a sample nor a file."""
     here = {SELF, "auto", "none", *(sample.name for sample in list_samples())}
@@ -276,9 +270,10 @@ def _choice(number: int, row: Mapping[str, Any], system_prompt: str | None, *abo
 def _read(source: str, config: RunConfig) -> tuple[list[dict[str, Any]], Any]:
     """The rows of `source`, and a function from a row to its messages and reference, or None if it is not a question.
     Raises FtlabError."""
-    from ftlab.data.conversion import UnusableRow, is_document, to_messages
+    from ftlab.data.conversion import is_document, to_messages
     from ftlab.data.load import load_rows
     from ftlab.data.rendering import prompt_messages, reference
+    from ftlab.data.shapes import UnusableRow
     from ftlab.data.splits import detect_format
 
     data = DataConfig(source=source, system_prompt=config.data.system_prompt)

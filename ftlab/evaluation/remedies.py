@@ -11,6 +11,7 @@ from ftlab.config import SELF, RunConfig, usual_learning_rate, why_not_held
 from ftlab.config.methods import fields_of
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES, SFT, WITH_REFERENCE
 from ftlab.core.comparison import ComparisonJson
+from ftlab.evaluation.figures import percent
 from ftlab.evaluation.forgetting import answer_of
 
 GENERAL_REPLAY = "general_replay"  # drawn from what the starter knows
@@ -19,21 +20,34 @@ _MOST_REPLAY = 2.0  # the upper end of data.replay_fraction
 
 
 @dataclass(frozen=True)
+class Answers:
+    """Who is to answer the training prompts of `run`: its prompted base, or a model behind an address."""
+
+    run: str
+    url: str | None = None
+    model: str | None = None
+
+    @property
+    def command(self) -> str:
+        command = f"python -m ftlab data make --answers {shlex.quote(self.run)}"
+        if self.url:
+            command += f" --url {shlex.quote(self.url)} --model {shlex.quote(str(self.model))}"
+        return command
+
+
+@dataclass(frozen=True)
 class Remedy:
     """A run to try next. `changes` are settings by path ({"data.replay": "general_replay"}), for `with_settings`.
 
-    `needs` is the path of a setting that only a person can fill in; empty if one click is enough. `first` is a command
-    that creates the value to fill in.
+    `needs` is the path of a setting that only a person can fill in; empty if one click is enough. `first` is what
+    writes the data to fill in.
     """
 
     title: str
     why: str
     changes: dict[str, Any]
     needs: str | None = None
-    first: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+    first: Answers | None = None
 
 
 def remedies(comparison: ComparisonJson, config: RunConfig) -> list[Remedy]:
@@ -59,7 +73,7 @@ def commands(comparison: ComparisonJson, config: RunConfig, config_file: Path) -
         changes = {remedy.needs: "YOUR_DATA"} if remedy.needs else {}
         settings = " ".join(f"--set {path}={value}" for path, value in (changes | remedy.changes).items())
         command = f"python -m ftlab train {shlex.quote(str(config_file))} {settings}"
-        lines.append((remedy.title, f"{remedy.first}\n    {command}" if remedy.first else command))
+        lines.append((remedy.title, f"{remedy.first.command}\n    {command}" if remedy.first else command))
     return lines
 
 
@@ -74,9 +88,7 @@ def against_better(comparison: ComparisonJson) -> list[Remedy]:
             continue
         if address and not address["url"]:
             continue  # a file cannot answer other prompts
-        first = f"python -m ftlab data make --answers {shlex.quote(comparison['run'])}"
-        if address:
-            first += f" --url {shlex.quote(str(address['url']))} --model {shlex.quote(str(address['model']))}"
+        first = Answers(comparison["run"], *((address["url"], address["model"]) if address else ()))
         who = "the prompted base" if not address else side["title"]
         advice.append(
             Remedy(
@@ -156,7 +168,7 @@ def _hold(config: RunConfig) -> Remedy:
     if config.data.replay_prompts:
         title = "Keep the probabilities of the base's own answers instead of learning them as text"
         return Remedy(title, why, {"data.replay_loss": "kl"})
-    title = f"Replay the base's own answers: {_percent(share)} of the rows"
+    title = f"Replay the base's own answers: {percent(share)} of the rows"
     if config.data.replay is not None:
         title += f", instead of mixing in {config.data.replay}"
         why += " This also protects kinds that are not among the prompts; mixed-in data protects only its own kinds."
@@ -171,12 +183,12 @@ def _replay(config: RunConfig) -> Remedy | None:
             return None
         if config.data.replay_prompts:
             return Remedy(
-                f"Replay more of the base's own answers: {_percent(more)} of the rows instead of {_percent(share)}",
+                f"Replay more of the base's own answers: {percent(more)} of the rows instead of {percent(share)}",
                 "More rows that pull toward the base keep it closer to it. Training takes longer.",
                 {"data.replay_fraction": more},
             )
         return Remedy(
-            f"Mix in more general examples: {_percent(more)} instead of {_percent(share)}",
+            f"Mix in more general examples: {percent(more)} instead of {percent(share)}",
             "General examples protect the kinds they contain. More of them protect more, but training takes longer. "
             "If a lost kind is not among them, name a data set that contains it.",
             {"data.replay_fraction": more},
@@ -188,13 +200,13 @@ def _replay(config: RunConfig) -> Remedy | None:
     if config.is_starter and config.stage == SFT:
         mixed_in = {"data.replay": GENERAL_REPLAY, "data.replay_fraction": share}
         return Remedy(
-            f"Mix in general examples, {_percent(share)} of the rows, and documents, and halve the learning rate",
+            f"Mix in general examples, {percent(share)} of the rows, and documents, and halve the learning rate",
             why,
             {**mixed_in, "data.replay_text": GENERAL_DOCUMENTS, **_with_documents(config)},
         )
     kind = "texts" if config.stage == PRETRAINING else "conversations"
     return Remedy(
-        f"Mix in general {kind}: {_percent(share)} of the rows",
+        f"Mix in general {kind}: {percent(share)} of the rows",
         f"{why} Name general {kind} of your own, or a data set of the Hub, as replay data.",
         {"data.replay_fraction": share},
         needs="data.replay",
@@ -207,7 +219,7 @@ def _documents(config: RunConfig) -> Remedy | None:
     if not config.is_starter or config.data.replay_text or config.data.replay_prompts or config.stage != SFT:
         return None
     share, changes = config.data.replay_text_fraction, _with_documents(config)
-    title = f"Mix in plain documents too, {_percent(share)} of the rows, and halve the learning rate"
+    title = f"Mix in plain documents too, {percent(share)} of the rows, and halve the learning rate"
     why = (
         "Mixed-in conversations protect what the model says in a chat, documents what it knows outside one. Kinds in "
         "neither are protected much less."
@@ -264,7 +276,3 @@ def _lower_rank(config: RunConfig, why: str) -> list[Remedy]:
     alpha = max(1, config.method.alpha // 2)
     changes = {"method.rank": rank // 2, "method.alpha": alpha}
     return [Remedy(f"Halve the rank: {rank // 2} instead of {rank}", why, changes)]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g}%"

@@ -18,7 +18,7 @@ from ftlab.core.comparison import (
     ScoresJson,
     scores_of,
 )
-from ftlab.data.shapes import Example
+from ftlab.data.shapes import Example, without_weights
 from ftlab.data.tool_calls import TOOL, spoken
 from ftlab.evaluation.figures import in_sentence
 from ftlab.evaluation.generate import Answer
@@ -282,7 +282,7 @@ def _compare_answers(
         prediction = {
             "row": row.get("row", i),
             "prompt": _last_question(row["messages"]),
-            "messages": row["messages"][:-1],
+            "messages": without_weights(row["messages"][:-1]),
         }
         prediction |= {"turn": row["turn"]} if "turn" in row else {}
         prediction["reference"] = references[i]

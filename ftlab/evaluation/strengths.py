@@ -65,7 +65,9 @@ def measure_strengths(
     if run.split_file("test").exists():
         test, _ = _scored(run, config, "test", sorted({proposed, AS_TRAINED}), measure["name"], tell, should_stop)
     else:
-        notes.append("There is no test split: the strength is scored on the rows that chose it, which flatters it.")
+        notes.append(
+            "There is no test split: the strength is scored on the rows used to choose it, so its score is optimistic."
+        )
     base, best = values[0.0], values[AS_TRAINED]
     if base is not None and best is not None and _not_worse(base, best, measure):
         notes.append("The base itself is within a point of the model as trained: there is no gain to trade off.")

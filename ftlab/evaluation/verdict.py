@@ -9,9 +9,10 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.core.comparison import ComparisonJson, ForgettingJson, MeasureJson, ScoresJson, SideJson, VerdictJson
 from ftlab.core.words import listed
+from ftlab.data.partition import TELLING_ROWS
 from ftlab.data.tool_calls import spoken, tools_by_row
 from ftlab.evaluation.figures import in_sentence, signed, value_text
-from ftlab.evaluation.forgetting import answer_of, direction, is_unmeasured, lost_in_words, what_was_lost, with_adjusted
+from ftlab.evaluation.forgetting import answer_of, direction, is_unmeasured, kept_in_words, what_was_lost, with_adjusted
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.measures import NAMES, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows
@@ -24,7 +25,6 @@ _INFORMATIVE_SHARE = 0.05
 # If parts of an answer or its distance are also measured, this share must be entirely right for that to decide.
 _WHOLE_SHARE = 0.2
 _FEW_ROWS = 50
-_FEWEST_ROWS = 6  # that can differ with p < .05 in an exact paired test: with 5 in one direction, p is .0625
 _ALL = 0.95  # of the answers are right: nothing is left to learn from these rows
 _NAMES = {"base": "the base", "prompted": "the prompted base", "adapted": "the adapted model"}
 # Overlap with the reference; the first one measured represents all. Together with the loss it judges free text.
@@ -50,6 +50,7 @@ def judge(
     *,
     names: Mapping[str, str] | None = None,
     forgetting: ForgettingJson | None = None,
+    by: str | None = None,
 ) -> VerdictJson:
     """The verdict on `side` against the first side of `measures` (dicts as measures.py makes them).
 
@@ -59,32 +60,29 @@ def judge(
     forgot (whether that is lost) and then lost (what is shown, as a verb). `names` are the sides as named in the
     sentence; other runs keep their own names. The deciding measure follows a fixed order, so its p needs no adjustment.
     Only one thing depends on the figures: a share that is small on every side (`_single`) makes way for the next
-    measure, whichever side is better. The other p form a list (see forgetting.gain_loss).
+    measure, whichever side is better. The other p form a list (see forgetting.gain_loss). `by` is the measure of an
+    earlier verdict, which decides here too if it did so alone and both sides have it.
     """
     measures = with_adjusted(measures)
     against = next(iter(measures[0]["values"]), "base") if measures else "base"
     called = {name: (names or {}).get(name) or _NAMES.get(name, f"the run {name}") for name in (against, side)}
     task = [measure for measure in measures if measure["group"] == "task" and side in measure["differences"]]
-    verdict, decided = _decide(task, side, against, called)
+    verdict, decided = _decide(task, side, against, called, by)
     verdict = judged_by_form(verdict, task, decided, side, against, improved, called)
     verdict["why"] = _why(task, decided, side, verdict["better"])
+    undecided = verdict["better"] is None and "opposed" not in verdict
     verdict["text"] += _opposed(task, decided, side, against) if verdict["better"] else ""
+    verdict["text"] += _changed(task, decided, side, against) if undecided else ""
     rows = decided[0]["rows"] if decided and verdict["better"] is None else None
-    if rows and rows < _FEWEST_ROWS:
+    if rows and rows < TELLING_ROWS:
         few = f"{rows} row{'s' * (rows > 1)}"
-        verdict["text"] += f". {few} cannot show a difference: at least {_FEWEST_ROWS} are needed"
+        verdict["text"] += f". {few} cannot show a difference: at least {TELLING_ROWS} are needed"
     asked = forgetting if side != "prompted" and against == "base" else None
     verdict["forgetting"] = asked["answer"] if asked else None
     verdict["forgot"] = verdict["forgetting"] == "lost"
     if asked and verdict["forgot"]:
         verdict["lost"] = what_was_lost(asked)
-    if asked and verdict["forgot"]:
-        # "and" if the two point the same way, "but" if a gain came at a cost.
-        link = "and" if verdict["better"] is False or ", but " in verdict["text"] else "but"
-        verdict["text"] += f", {link} it {what_was_lost(asked)}: {lost_in_words(asked)}"
-    elif verdict["forgetting"] == "unknown":
-        verdict["text"] += "; whether it forgot cannot be told"
-    verdict["text"] += "."
+    verdict["text"] += f"; {kept_in_words(asked)}." if asked else "."
     return verdict
 
 
@@ -97,16 +95,20 @@ def warnings(
     adapted: ScoresJson,
     longest_answer: str = "",
     forgetting: ForgettingJson | None = None,
+    *,
+    can_hold: bool = True,
 ) -> list[str]:
     """Notes on the result itself: what was forgotten, truncated answers, too few rows.
 
-    `longest_answer`: the length at which answers are cut, in words.
+    `longest_answer`: the length at which answers are cut, in words. `can_hold`: whether the base can replay its own
+    answers.
     """
     notes = []
     if forgetting and forgetting["answer"] == "lost":
+        hold = "hold it to the base's own answers (data.replay: self), " if can_hold else ""
         notes.append(
             f"It {what_was_lost(forgetting)}. A lower strength undoes part of that without a new run. In a new run, "
-            "hold it to the base's own answers (data.replay: self), mix in general examples of the kinds that matter "
+            f"{hold}mix in general examples of the kinds that matter "
             "to you, lower the learning rate, or train fewer epochs."
         )
     cut = adapted["truncated_answers"]
@@ -143,11 +145,11 @@ def next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
             )
     elif forgotten == "unknown":
         steps.append(
-            "To tell whether it forgot, ask more general questions that the base can answer (evaluation.probes: "
+            "To tell whether it was kept, ask more general questions that the base can answer (evaluation.probes: "
             "known_facts, known_choices or your own), or read more general text."
         )
     elif not config.is_starter and is_unmeasured(comparison):
-        steps.append("Measure what it forgot: evaluate again with the base's own answers (evaluation.probes: self).")
+        steps.append("Measure what it kept: evaluate again with the base's own answers (evaluation.probes: self).")
     if verdict["better"] is True and adapted["exact_match"] is None:
         steps.append(what_to_read(comparison))
         steps.append("Plain text teaches a subject, not how to answer. If it should answer, tune on answers next.")
@@ -173,14 +175,14 @@ def next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
 
 
 def _decide(
-    task: Sequence[MeasureJson], side: str, against: str, called: Mapping[str, str]
+    task: Sequence[MeasureJson], side: str, against: str, called: Mapping[str, str], by: str | None
 ) -> tuple[VerdictJson, list[MeasureJson]]:
     known = {measure["name"]: measure for measure in task}
     than = "" if against == "base" else f" than {called[against]}"
     name = called[side]
     subject = f"The {name[4:]}" if name.startswith("the ") else name  # names of models keep their case
     between = "" if against == "base" else f" between {called[side]} and {called[against]}"
-    single = _single(known, side, against)
+    single = known[by] if by in known and by in _REASONS else _single(known, side, against)
     fit = next((known[name] for name in _LOSSES if name in known), None)
     overlap = next((known[name] for name in _OVERLAP if name in known), None)
     if single is None and overlap is not None and fit is not None:
@@ -249,6 +251,24 @@ def _opposed(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: 
         return ""
     worst = min(others, key=lambda measure: _p(measure, side))
     return f", but {in_sentence(worst['title'])} is worse: {_pair(worst, side, against)} ({p_text(_p(worst, side))})"
+
+
+def _changed(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str, against: str) -> str:
+    """The measures of answers that clearly changed, up to two, although the one that decides cannot tell."""
+    if len(decided) != 1:
+        return ""
+    parts = []
+    for word, better in (("better", True), ("worse", False)):
+        changed = [
+            measure
+            for measure in task
+            if measure not in decided and measure["name"] not in _LOSSES and direction(measure, side) is better
+        ]
+        if changed:
+            most = sorted(changed, key=lambda measure: _p(measure, side))[:2]
+            figures = [f"{in_sentence(m['title'])} {_pair(m, side, against)} ({p_text(_p(m, side))})" for m in most]
+            parts.append(f"clearly {word}: {listed(figures)}")
+    return "".join(f"; {part}" for part in parts)
 
 
 def _why(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str, better: bool | None) -> str:

@@ -6,7 +6,6 @@ Texts of data, models and people are escaped; rows of the data are not quoted.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ftlab.config.stages import PRETRAINING
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.files import write_text
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import asked_of
 from ftlab.evaluation.forgetting import is_unmeasured
@@ -199,7 +199,7 @@ def _evaluated(run: RunDirectory, report: dict[str, Any] | None, at: str = "") -
     ]
     parts += [bullets(escaped(note) for note in report["notes"])]
     parts += [bullets(escaped(line) for line in report["worse"])]
-    parts += ["### What was forgotten", *kept_rows(report), moved_rows(report)]
+    parts += ["### What the base knew", *kept_rows(report), moved_rows(report)]
     if report["checked"]:
         parts += ["### What else was checked"]
         parts += [bullets(f"**{label}:** {escaped(text)}" for label, text in report["checked"])]
@@ -217,8 +217,7 @@ def _preferred(run: RunDirectory, level: str = "##") -> list[str]:
     preferences = run.preferences()
     if not preferences or "accuracy" not in preferences:
         return []
-    stored: Mapping[str, Any] = preferences
-    interval = stored.get("interval") or stored.get("accuracy_interval")
+    interval = preferences["interval"]
     text = f"On held-out preferences, the chosen answer wins in {preferences['accuracy']:.1%} of the pairs"
     if interval:
         text += f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})"
@@ -244,9 +243,9 @@ def _blind_votes(run: RunDirectory) -> list[str]:
         if verdict is None or verdict["revealed"] is None:
             continue
         votes = verdict["votes"]
-        counted = f"votes: {votes['cast']}, raters: {votes['raters']}, prompts: {votes['prompts']}"
+        tally = f"votes: {votes['cast']}, raters: {votes['raters']}, prompts: {votes['prompts']}"
         early = " The tally was opened early." if verdict["revealed"] == "early" else ""
-        verdicts.append(f"This model is “{escaped(mine[0])}”. {escaped(verdict['text'])} ({counted}.){early}")
+        verdicts.append(f"This model is “{escaped(mine[0])}”. {escaped(verdict['text'])} ({tally}.){early}")
     return ["## Blind votes", "Raters did not know whose answer was whose.", bullets(verdicts)] if verdicts else []
 
 
@@ -272,7 +271,7 @@ def _limits(
     else:
         rows = report["comparison"].get("rows") or report["comparison"]["adapted"].get("rows") or 0
         where = report["comparison"]["split"]
-        figures = f"The figures apply to {rows:,} rows of the {where} split and to similar prompts"
+        figures = f"The figures apply to {counted(rows, 'row')} of the {where} split and to similar prompts"
         limits.append(f"{figures}." if rows >= _FEW_ROWS else f"{figures}. That is few: consider the intervals.")
     if report and report["comparison"]["verdict"].get("forgot"):
         changed = (report["comparison"]["verdict"].get("lost") or "forgot") != "forgot"

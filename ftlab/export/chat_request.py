@@ -13,11 +13,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from ftlab.core.parsing import parse_json
-from ftlab.data.conversion import UnusableRow, read_turns
 from ftlab.data.prompt_template import AsTrained
 from ftlab.data.rendering import encode_prompt
-from ftlab.data.shapes import Message
+from ftlab.data.shapes import Message, UnusableRow
 from ftlab.data.tool_calls import tools_text
+from ftlab.data.turns import read_turns
 from ftlab.errors import InputError, shorten
 
 MOST_BYTES = 4 << 20
@@ -55,6 +55,8 @@ class _Options(BaseModel):
 
 
 Number = StrictInt | StrictFloat
+# What a field of several types takes: pydantic names the first type alone.
+_TAKES = {"temperature": "a number", "top_p": "a number", "stop": "a text, or a list of texts"}
 
 
 class ChatRequest(BaseModel):
@@ -123,7 +125,10 @@ def _explained(error: ValidationError) -> Rejected:
     if name == "tool_choice":
         return Rejected(400, "This server cannot force a call. Allowed for tool_choice: auto or none.", param=name)
     value = f" Given: {shorten(problem['input'], 60)}." if not isinstance(problem["input"], dict | list) else ""
-    return Rejected(400, f"The field {name} cannot be used: {problem['msg']}.{value}", param=name)
+    what = problem["msg"]
+    if name in _TAKES and problem["type"].endswith("_type"):
+        what = f"Input should be {_TAKES[name]}"
+    return Rejected(400, f"The field {name} cannot be used: {what}.{value}", param=name)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.config.methods import METHODS, titles
-from ftlab.core.files import disk_full, read_json, sizes_in
+from ftlab.core.files import disk_full, read_json, replacing, sizes_in
 from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
+from ftlab.core.words import byte_size
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Progress
@@ -98,7 +99,7 @@ def _check_memory(source: Any, copies: int = 1) -> None:
     if needed > free:
         raise FtlabError(
             "There is not enough memory to merge this model",
-            why=f"It takes {needed / 1e9:.1f} GB (4 bytes per weight), and {free / 1e9:.1f} GB are free.",
+            why=f"It takes {byte_size(needed)} (4 bytes per weight), and {byte_size(free)} are free.",
             try_="close other programs, merge on a larger machine, or export the adapter instead (without --merge)",
         )
 
@@ -192,20 +193,15 @@ def plan(
     if supervisor.status(run).is_active:
         raise FtlabError(f"The run {run.id} is still active", try_="wait until it has finished, or stop it")
     check_result(run)
-    if dtype is not None and dtype not in FORMATS:
-        raise InputError("This number format is not supported", given=dtype, allowed=", ".join(FORMATS))
     whole = config.method.is_full
     if whole and kind == "adapter":
         kind = "merged"
-    if kind == "gguf":
-        check_type(gguf or "")
-        if dtype is not None:
-            raise InputError("A GGUF file has its type (--to-gguf), not a number format", given=f"dtype {dtype}")
-        if config.is_starter:
-            raise InputError(
-                "llama.cpp does not support the tokenizer of the starter, so there is no GGUF file of it",
-                try_="train on a real base, such as smollm2",
-            )
+    # First what rules out every form: a type or a format that is mended in vain misleads.
+    if kind == "gguf" and config.is_starter:
+        raise InputError(
+            "llama.cpp does not support the tokenizer of the starter, so there is no GGUF file of it",
+            try_="train on a real base, such as smollm2",
+        )
     if kind != "adapter":
         check_mergeable(config)
         if config.is_reward_model:
@@ -214,12 +210,18 @@ def plan(
                 given="a merged model was requested",
                 try_="export the adapter instead (without --merge)" if not whole else "another run",
             )
-    elif dtype is not None:
+    if kind == "gguf":
+        check_type(gguf or "")
+        if dtype is not None:
+            raise InputError("A GGUF file has its type (--to-gguf), not a number format", given=f"dtype {dtype}")
+    if kind == "adapter" and dtype is not None:
         raise InputError(
             "A number format can be chosen only for merged and fully tuned models",
             given=f"dtype {dtype} for an adapter",
             try_="leave it out, as an adapter adopts the format of its base, or merge it (--merge)",
         )
+    if dtype is not None and dtype not in FORMATS:
+        raise InputError("This number format is not supported", given=dtype, allowed=", ".join(FORMATS))
     at = check_strength(config, chosen_strength(run) if strength is None else strength)
     if at == 0:
         raise InputError("At strength 0 there is nothing to export: it is the base", given="strength 0")
@@ -346,12 +348,10 @@ def pack(folder: Path, target: Path) -> Path:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     if target.exists() and target.stat().st_mtime >= max(path.stat().st_mtime for path in files):
         return target
-    unfinished = target.with_suffix(".unfinished")
     # Trained weights barely compress: that would take minutes for a large model and save a few percent.
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
+    with replacing(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for path in files:
             archive.write(path, Path(target.stem) / path.relative_to(folder))
-    os.replace(unfinished, target)
     return target
 
 

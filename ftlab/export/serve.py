@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ftlab.config import load_config
 from ftlab.core.hosts import Hosts, Names
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import byte_size
 from ftlab.data.prompt_template import AsTrained
 from ftlab.data.rendering import read_calls
 from ftlab.data.tool_calls import Said, parts_of
@@ -41,12 +42,13 @@ KEY_VARIABLE = "FTLAB_SERVE_KEY"
 SHORTEST_KEY = 8  # characters: ftlab's own client takes shorter ones for placeholders
 MOST_WAITING = 64  # requests
 _RETRY_SECONDS = 5
+_MOST_DROPPED = 256 << 20  # bytes of a request that is too large
 
 
 def serving_key() -> tuple[str, bool]:
     """The key that requests must bring, and whether it was made just now: then the terminal is the only place for it.
 
-    Raises InputError for a key that is no key, and where there is none and no terminal to print one on.
+    Raises InputError for an invalid key, and without one if there is no terminal to print a new one.
     """
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if key:
@@ -122,7 +124,7 @@ def described(served: Served) -> list[str]:
     held = "one copy of the weights" if len(models) == 1 else "two copies of the weights"
     context = f"{duet.context:,} tokens of context" if duet.context else "a context without a limit"
     lines = [
-        f"{sum(weights.values()) / 1e9:,.2f} GB for {held}, {free / 1e9:,.1f} GB free, {where}; {context}.",
+        f"{byte_size(sum(weights.values()))} for {held}, {byte_size(free)} free, {where}; {context}.",
         f"Requests are answered one at a time; up to {MOST_WAITING} wait. Without max_tokens, an answer ends after "
         f"{served.usual:,} tokens, as in the evaluation.",
     ]
@@ -195,12 +197,17 @@ def _check_key(request: Request, key: str) -> None:
 
 
 async def _body(request: Request) -> bytes:
-    body = b""
+    body, size = bytearray(), 0
     async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise Rejected(413, f"The request is larger than {MOST_BYTES >> 20} MB.")
-    return body
+        size += len(part)
+        if size <= MOST_BYTES:
+            body += part
+        elif size > _MOST_DROPPED:
+            break
+    # Programs read an answer only once their whole request was taken: otherwise they see a reset connection.
+    if size > MOST_BYTES:
+        raise Rejected(413, f"The request is larger than {byte_size(MOST_BYTES)}.")
+    return bytes(body)
 
 
 def _side(name: str) -> str:

@@ -19,6 +19,7 @@ from ftlab.config.stages import PRETRAINING
 from ftlab.core.processes import child_environment
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.words import listed
+from ftlab.data.shapes import without_weights
 from ftlab.errors import FtlabError, shorten
 from ftlab.evaluation.batches import Progress
 from ftlab.evaluation.material import limit_used, some
@@ -179,7 +180,9 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
         split, examples = next(
             ((name, kept) for name in ("test", "validation", "train") if (kept := read_split(run, name))), ("", [])
         )
-        rows = [{"row": number, "whole": example["messages"]} for number, example in enumerate(examples)]
+        rows = [
+            {"row": number, "whole": without_weights(example["messages"])} for number, example in enumerate(examples)
+        ]
     if config.stage == PRETRAINING:
         return _documents(some(rows, MOST), tokenizer), split, notes
     prompts: list[Prompt] = []

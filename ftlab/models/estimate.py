@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ftlab.config import ModelConfig, RunConfig, filled
 from ftlab.config.stages import PAIR_STAGES, SUPERVISED_STAGES
 from ftlab.core.hub import Unreachable
+from ftlab.core.words import byte_size
 from ftlab.models.bases.get import is_kept_here
-from ftlab.models.bases.known import KNOWN, megabytes
+from ftlab.models.bases.known import KNOWN
 from ftlab.models.load import base_path, check_base, is_hub_id
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def estimate(config: RunConfig, dtype: torch.dtype, longest: int | None = None) 
 
 def _after_download(base: str) -> str:
     if base in KNOWN:
-        size = megabytes(KNOWN[base].wheel_bytes)
+        size = byte_size(KNOWN[base].wheel_bytes)
         return f"Training downloads {size} first. For time and tokens, run: python -m ftlab base get {base}"
     return "Time and tokens can be measured only after the download."
 

@@ -14,8 +14,9 @@ from ftlab.arena.preferences import RULE, ExampleJson, examples
 from ftlab.arena.results import GroupJson, TallyJson
 from ftlab.arena.store import Store
 from ftlab.arena.tally import evaluate
-from ftlab.arena.verdict import whom
+from ftlab.arena.verdict import points_text, whom
 from ftlab.core.files import write_text
+from ftlab.core.words import counted
 from ftlab.errors import InputError
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import p_text
@@ -26,6 +27,7 @@ _LONGEST = 600
 BADGES = {
     "better": ("better", "Better"),
     "worse": ("worse", "Worse"),
+    "no_worse": ("better", "No worse"),
     "no_difference": ("open", "No difference found"),
     "not_enough": ("open", "Not enough votes"),
 }
@@ -54,7 +56,10 @@ def badge(tally: TallyJson) -> tuple[str, str]:
     colour, words = BADGES[tally["verdict"]]
     if tally["winner"] and tally["pairs"]:
         colour, words = "better", "One is better than all others"
-    limited = tally["winner"] is not None and not tally["general"]
+    if margin := tally.get("margin"):
+        words += f" by more than {points_text(margin)}" if tally["verdict"] in ("worse", "no_worse") else ""
+        words = "Cannot tell" if tally["verdict"] == "not_enough" else words
+    limited = (tally["winner"] is not None or tally["verdict"] == "no_worse") and not tally["general"]
     return colour, words + (whom(tally["raters_then"], tally["raters"]) if limited else "")
 
 
@@ -69,6 +74,28 @@ def group_rows(rows: Sequence[GroupJson]) -> list[list[str]]:
             percent(round(row["win_rate"], 3)) if row["win_rate"] is not None else "",
             _interval(row["interval"]),
             p_text(p) if (p := row.get("p_adjusted")) is not None else "",
+        ]
+        for row in rows
+    ]
+
+
+QUALITY = ("Rater", "Votes", "Seconds a vote", "Attention items", "Repeated alike", "Agrees with others", "")
+
+
+def quality_rows(tally: TallyJson) -> list[list[str]]:
+    """The reliability of each rater, with the columns QUALITY: the median time, and how many of how many. Empty for
+    fewer than two raters without control items."""
+    rows = tally["quality"]
+    if len(rows) < 2 and not any(row["attention"][1] + row["consistency"][1] for row in rows):
+        return []
+    return [
+        [
+            row["rater"],
+            f"{row['votes']:,}",
+            f"{row['seconds']:.0f}" if row["seconds"] is not None else "",
+            *(f"{times:,} of {of:,}" if of else "" for times, of in (row["attention"], row["consistency"])),
+            f"{row['agreement'][0]:,} of {row['agreement'][1]:,}" if row["agreement"][1] else "",
+            "excluded" if row["excluded"] else "",
         ]
         for row in rows
     ]
@@ -96,20 +123,34 @@ def check_lines(tally: TallyJson) -> list[tuple[str, str]]:
 
 def method_lines(tally: TallyJson) -> list[str]:
     """How the verdict was reached, in sentences with sources."""
-    prompts = f"{tally['votes']['prompts']:,} prompts"
+    prompts = counted(_seen_prompts(tally), "prompt")
     made = "Raters wrote the prompts and saw both answers once both were complete" if tally["live"] else ""
     made = made or "Answers were generated once, before anyone voted"
+    rule = (
+        f"The 5% false positive rate is split: {percent(PLANNED_LEVEL)} for the exact two-sided sign test at the "
+        f"planned number, {percent(EARLY_LEVEL)} for evidence that stays valid however often you check (beta-binomial "
+        "mixture, Robbins 1970; Ville 1939)."
+    )
+    of_raters = (
+        "A verdict without “for these raters” also passed a test that treats raters as a sample, with "
+        f"{FEWEST_RATERS} or more of them: sign flips of their net votes (Fisher 1935), and an interval over raters "
+        "and prompts that excludes 50%."
+    )
+    if margin := tally.get("margin"):
+        rule = (
+            f"“No worse” was planned before the first vote: a win rate above {percent(0.5 - margin / 100)} of the "
+            f"prompts that chose a side. Its 5% is split: {percent(PLANNED_LEVEL)} for a one-sided exact binomial test "
+            f"at the planned number, {percent(EARLY_LEVEL)} for evidence that stays valid however often you check "
+            "(beta-binomial mixture over the rates above). Worse by more is tested in the same way."
+        )
+        of_raters = "A margin is tested for the raters who voted."
     return [
         f"{_raters(tally)} judged pairs of answers to {prompts} without knowing their source. Sides were balanced "
         f"for each rater and mirrored between raters. {made}, with the same settings for all.",
         "The unit is the prompt: the majority of its votes counts once, because votes on a prompt are not "
         "independent. The verdict applies to prompts like these.",
-        f"The 5% false positive rate is split: {percent(PLANNED_LEVEL)} for the exact two-sided sign test at the "
-        f"planned number, {percent(EARLY_LEVEL)} for evidence that stays valid however often you check (beta-binomial "
-        "mixture, Robbins 1970; Ville 1939).",
-        "A verdict without “for these raters” also passed a test that treats raters as a sample, with "
-        f"{FEWEST_RATERS} or more of them: sign flips of their net votes (Fisher 1935), and an interval over raters "
-        "and prompts that excludes 50%.",
+        rule,
+        of_raters,
         "Intervals: 95%, over prompts, and by criterion over raters too: Wilson (1927) at the effective number of "
         "votes (Korn and Graubard 1998), jackknife by cluster (MacKinnon, Nielsen and Webb 2024). p by topic and "
         "rater: adjusted by Holm (1979). Agreement: Krippendorff's alpha, nominal. Three contestants or more: Bradley "
@@ -130,6 +171,8 @@ def _page(store: Store, test_id: str, tally: TallyJson) -> str:
         pairs=_pairs(tally),
         ranking=_ranking(tally),
         groups=_groups(tally),
+        quality=quality_rows(tally),
+        quality_heads=QUALITY,
         examples=[_clipped(example) for example in examples(store, test_id)],
         rule=RULE,
         method=method_lines(tally),
@@ -146,10 +189,17 @@ def _facts(store: Store, test_id: str, tally: TallyJson) -> list[tuple[str, str]
     made = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings["generation"].items())
     votes = tally["votes"]
     topics = {prompt.topic for prompt in list_prompts(store, test_id) if prompt.topic}
-    asked = f"{votes['prompts']:,} judged" + (f", of {len(topics)} topics" if len(topics) > 1 else "")
+    asked = f"{_seen_prompts(tally):,} judged" + (f", of {len(topics)} topics" if len(topics) > 1 else "")
+    if settings.get("conversations"):
+        asked += ", as conversations: every contestant answered each turn of the user"
     if gone := settings.get("gave_away"):
         asked += f"; {gone:,} left out before the start, as an answer could reveal its side"
-    of = f"{votes['cast']:,} of {votes['planned']:,} planned" if votes["planned"] else f"{votes['cast']:,}"
+    alike = tally["counts"]["tie"]  # those came by themselves
+    of = f"{votes['cast'] - alike:,}"
+    if alike:
+        of += f", and {alike:,} ties between answers that were the same, which no rater saw"
+    elif votes["planned"]:
+        of += f" of {votes['planned']:,} planned"
     facts += [("Answers", made), ("Prompts", asked), ("Votes", f"{of}, by {_raters(tally)}")]
     return [(label, text) for label, text in facts if text]
 
@@ -161,7 +211,13 @@ def _plan(store: Store, test_id: str, tally: TallyJson) -> str:
         return ""
     ties = round(min(tally["ties"]["share"] or 0.0, 0.9), 2)
     shape = settings["votes_per_prompt"], ties, settings["overlap"], len(tally["contestants"])
-    return plan_in_words(votes["planned"], tally["asked"], *shape)
+    return plan_in_words(votes["planned"], tally["asked"], *shape, margin=settings.get("margin", 0.0))
+
+
+def _seen_prompts(tally: TallyJson) -> int:
+    """The prompts on which raters were asked: with two contestants, those whose answers differ."""
+    alike = tally["ties"]["identical_prompts"] if len(tally["contestants"]) == 2 else 0
+    return tally["votes"]["prompts"] - alike
 
 
 def _raters(tally: TallyJson) -> str:

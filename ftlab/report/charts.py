@@ -27,7 +27,7 @@ from ftlab.evaluation.figures import change_text, percent, short, signed, value_
 from ftlab.report.measures import Comparison, Measure, improved, measures_of, p_of, sides_of
 
 BASE_COLOUR, ADAPTED_COLOUR = "#7f8a9d", "#4a86d8"
-NEITHER_COLOURS: dict[Neither, str] = {"both_good": "#a08a4e", "both_bad": "#a87f7a", "tie": "#82898a"}
+NEITHER_COLOURS: dict[Neither, str] = {"both_good": "#a08a4e", "both_bad": "#a87f7a"}
 GAINED, LOST, THRESHOLD = "#2f9468", "#d1604e", "#a5771f"
 INK = "#111"  # text on a filled bar
 SOFT = 0.75  # opacity of secondary text and of intervals
@@ -104,7 +104,7 @@ def _cut(text: str, most: int) -> str:
 
 # Blind tests
 
-_CHOICES: dict[Neither, str] = {"both_good": "both good", "both_bad": "both bad", "tie": "identical"}
+_CHOICES: dict[Neither, str] = {"both_good": "both good", "both_bad": "both bad"}
 _WIDTH = 420
 _SHARES = Scale(118, 372)  # after the row labels
 
@@ -122,7 +122,8 @@ def blind_test_charts(tally: TallyJson) -> dict[str, Markup]:
 
 
 def votes_chart(tally: TallyJson) -> Markup:
-    """One bar of all votes: for the second contestant, for neither, and for the first. Empty without votes."""
+    """One bar of all votes: for the second contestant, for neither, and for the first. Empty without votes. Ties of
+    answers that are the same are no votes."""
     first, second = tally["contestants"]
     counts = tally["counts"]
     parts = [(counts["wins"][second["id"]], ADAPTED_COLOUR, second["title"])]
@@ -160,7 +161,10 @@ class _Rate:
     is_total: bool = False
 
 
-def rates_chart(tally: TallyJson, most: int = 8) -> Markup:
+_MOST_GROUPS = 8
+
+
+def rates_chart(tally: TallyJson) -> Markup:
     """The win rate with its 95% interval: of all votes, by topic and by rater. Empty if no vote chose a side."""
     if tally["win_rate"] is None:
         return Markup("")
@@ -172,10 +176,10 @@ def rates_chart(tally: TallyJson, most: int = 8) -> Markup:
         rows.append(_Rate(title))
         rows += [
             _Rate(group["name"], group["win_rate"], group["interval"], group["wins"] + group["losses"])
-            for group in known[:most]
+            for group in known[:_MOST_GROUPS]
         ]
-        if len(known) > most:
-            rows.append(_Rate(f"and {len(known) - most} more"))
+        if len(known) > _MOST_GROUPS:
+            rows.append(_Rate(f"and {len(known) - _MOST_GROUPS} more"))
     height = 50 + 21 * len(rows)
     body = _text(0, 12, f"Win rate of {_cut(tally['contestants'][1]['title'], 40)}, 95% interval", soft=True)
     body += _text(_WIDTH, 12, "votes", anchor="end", soft=True)
@@ -205,7 +209,8 @@ def evidence_chart(tally: TallyJson) -> Markup:
     last = max(path[-1][0], tally["votes"]["planned"] or 0)
     left, right, bottom = 62, _WIDTH - 8, 168
     along, up = Scale(left, right, 0, last), Scale(bottom, 30, low, high)
-    body = _text(0, 12, "Odds for a difference", soft=True)
+    claim = "a difference" if not tally.get("margin") else "worse" if tally["verdict"] == "worse" else "no worse"
+    body = _text(0, 12, f"Odds for {claim}", soft=True)
     for power in range(math.ceil(low), math.floor(high) + 1, max(1, math.ceil((high - low) / 5))):
         label = (
             f"{10**power:,} to 1" if 0 <= power <= 4 else f"1 to {10**-power:,}" if power < 0 else f"10^{power} to 1"

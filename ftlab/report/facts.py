@@ -12,6 +12,7 @@ from ftlab.config.methods import METHODS
 from ftlab.config.sections import virtual_tokens
 from ftlab.config.stages import PRETRAINING
 from ftlab.core.comparison import SettingsJson, SourceJson, scores_of
+from ftlab.core.endpoint import money
 from ftlab.core.files import read_cached
 from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.core.words import counted, duration, listed
@@ -85,7 +86,7 @@ def _cost(metrics: list[dict[str, Any]], comparison: Comparison | None, price_pe
         text += f" and {duration(before)} for asking the base beforehand" if before else ""
         # Comparisons of earlier versions did not record the time for their base.
         text += "; asking the base beforehand is not counted" if before is None else ""
-    return text if price_per_hour is None else f"{text}; {hours * price_per_hour:,.2f} at {price_per_hour:g} per hour"
+    return text if price_per_hour is None else f"{text}; {money(hours * price_per_hour)} at {price_per_hour:g} per hour"
 
 
 def took(comparison: Comparison) -> str:
@@ -129,7 +130,7 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
     def mixed(name: str) -> str:
         what = f"the base's own answers to {source_name(name)}" if name == config.data.replay_prompts else None
         known = rows.get(name)
-        return f"{known:,} rows of {what or source_name(name)}" if known else what or source_name(name)
+        return f"{counted(known, 'row')} of {what or source_name(name)}" if known else what or source_name(name)
 
     mixed_in = [mixed(name) for name in config.data.replayed]
     text += f", with {' and '.join(mixed_in)} mixed in" if mixed_in else ""

@@ -9,10 +9,11 @@ from ftlab.core.comparison import VerdictJson, decided_by, parts_of
 from ftlab.core.endpoint import money
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import BeforeAfterJson, JudgementJson, RewardVerdictJson
+from ftlab.core.words import counted
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.evaluation.drift import kinds_in_words
 from ftlab.evaluation.figures import in_sentence, nats, number, percent, value_text
-from ftlab.evaluation.forgetting import answer_of, what_was_lost
+from ftlab.evaluation.forgetting import KNEW, answer_of, kept_word
 from ftlab.evaluation.judge import is_current
 from ftlab.evaluation.keeping import also_asked
 from ftlab.evaluation.metrics.form import label_notes
@@ -23,33 +24,32 @@ from ftlab.report.measures import Comparison, improved, measures_of, sides_of
 _KNOWS_TOO_LITTLE = 0.2
 _MOST_COLUMNS = 12
 _MOST_BESIDE = 3
-_ANSWERS = {"kept": ("kept", "good"), "lost": ("lost", "bad"), "unknown": ("cannot tell", "warn")}
+_COLORS = {"kept": "good", "lost": "bad", "unknown": "warn"}
 _FEWEST_ROWS = 5  # of a slice for it to be mentioned
 
 
 def badge(verdict: VerdictJson) -> tuple[str, str]:
     """Color and word above the verdict."""
-    forgot, lost = verdict.get("forgot"), verdict.get("lost") or "forgot"
+    forgot = verdict.get("forgot")
+    lost = f"{KNEW}: {'lost' if verdict.get('lost', 'forgot') == 'forgot' else 'changed'}"
     if verdict["better"] is None:
         if (judged := verdict.get("no_worse")) and judged["no_worse"] and not forgot:
             return "better", f"No worse than its base, within {judged['margin']:g} points"
         word = (verdict.get("opposed") or "not decided").capitalize()
-        return "open", f"{word}; it {lost}" if forgot else word
+        return "open", f"{word}; {lost}" if forgot else word
     if not verdict["better"]:
         return "worse", "Worse than its base"
     if forgot:
-        return "open", f"Better, but it {lost}"
+        return "open", f"Better; {lost}"
     if verdict.get("forgetting") == "unknown":
-        return "better", "Better; forgetting is unclear"
+        return "better", f"Better; {KNEW}: cannot tell"
     return "better", "Better than its base"
 
 
 def kept_answer(comparison: Comparison) -> tuple[str, str] | None:
     """What became of the base's knowledge, as a word and its color (good, bad, warn). None if not measured."""
-    answer, scored = answer_of(comparison), comparison.get("forgetting")
-    if answer == "lost" and scored and scored.get("parts") and what_was_lost(scored) != "forgot":
-        return "changed", "bad"
-    return _ANSWERS[answer] if answer else None
+    answer = answer_of(comparison)
+    return (kept_word(answer, comparison.get("forgetting")), _COLORS[answer]) if answer else None
 
 
 def kept_rows(comparison: Comparison) -> list[dict[str, str]]:
@@ -57,7 +57,7 @@ def kept_rows(comparison: Comparison) -> list[dict[str, str]]:
     `answer` (kept, changed, lost, cannot tell; empty if the line above gives it)."""
     rows = []
     for part in parts_of(comparison):
-        word = "changed" if "kl" in part and part["answer"] == "lost" else _ANSWERS[part["answer"]][0]
+        word = "changed" if "kl" in part and part["answer"] == "lost" else kept_word(part["answer"], None)
         answer = word if part.get("decides", True) else f"{word}, does not decide"
         if "kl" in part:
             on = f"{part['prompts']:,} {part['title']}"
@@ -193,7 +193,7 @@ def _slices(
         return [
             f"{looked}, {len(fallen)} got worse by more than chance explains.",
             *(
-                f"Where {column} is {part.value} ({part.rows} rows), {title} got worse: "
+                f"Where {column} is {part.value} ({counted(part.rows, 'row')}), {title} got worse: "
                 f"{_text(comparison, name, part, 'adapted')} against {_text(comparison, name, part, first)}."
                 for column, part in fallen[:2]
             ),
@@ -203,7 +203,9 @@ def _slices(
     if not _is_share(comparison, name):
         return [none]
     value = _text(comparison, name, weakest, "adapted")
-    return [f"{none} The weakest: where {column} is {weakest.value}, {title} is {value} of {weakest.rows} rows."]
+    return [
+        f"{none} The weakest: where {column} is {weakest.value}, {title} is {value} of {counted(weakest.rows, 'row')}."
+    ]
 
 
 def _text(comparison: Comparison, name: str, part: Slice, side: str) -> str:
@@ -300,7 +302,9 @@ def judge_lines(judgement: JudgementJson, *, current: bool = True) -> list[str]:
         lines.append(
             f"Asked in both orders, it made the same choice in {percent(place['share'])} of {place['rows']} rows."
         )
-    spent = f"{judgement['requests']:,} requests, {tokens['prompt']:,} tokens out, {tokens['completion']:,} back"
+    spent = (
+        f"{counted(judgement['requests'], 'request')}, {tokens['prompt']:,} tokens out, {tokens['completion']:,} back"
+    )
     if judgement["cost"] is not None:
         spent += f": {money(judgement['cost'])}"
     return [*lines, f"{spent}.", *judgement["notes"]]
@@ -321,7 +325,7 @@ _KINDS = ("improved", "got worse", "wrong on both sides", "right on both sides")
 _PARTLY = "equally often right on both sides"  # of several answers
 
 
-def choose_examples(predictions: list[dict[str, Any]], count: int = _EXAMPLES) -> tuple[list[dict[str, Any]], str]:
+def choose_examples(predictions: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
     """A mix of rows that improved, got worse and stayed, each with its `kind`, and the rule in words.
 
     The rule uses only the order of the rows, so that nobody can choose flattering ones. For free text, where hardly any
@@ -332,7 +336,7 @@ def choose_examples(predictions: list[dict[str, Any]], count: int = _EXAMPLES) -
     if of_texts or right < 0.05 * len(predictions):
         ranked = sorted(predictions, key=lambda row: row["adapted_loss"] - row["base_loss"])
         last = len(ranked) - 1
-        places = sorted({round(i * last / max(1, count - 1)) for i in range(count)})
+        places = sorted({round(i * last / (_EXAMPLES - 1)) for i in range(_EXAMPLES)})
         chosen = [ranked[place] | {"kind": _loss_kind(ranked[place])} for place in places]
         what = "document" if of_texts else "reference"
         return chosen, f"From the greatest gain to the greatest loss in the probability of the {what}, evenly spaced."
@@ -342,11 +346,11 @@ def choose_examples(predictions: list[dict[str, Any]], count: int = _EXAMPLES) -
         by_kind[_kind(row)].append(row | {"kind": _kind(row)})
     counts = ", ".join(f"{len(rows):,} {kind}" for kind, rows in by_kind.items())
     wanted = ["improved", "got worse", "wrong on both sides", "improved", "got worse", "right on both sides"]
-    wanted += [kind for kind in kinds for _ in range(count)]
+    wanted += [kind for kind in kinds for _ in range(_EXAMPLES)]
     chosen = []
     for kind in wanted:
         taken = sum(row["kind"] == kind for row in chosen)
-        if len(chosen) < count and taken < len(by_kind[kind]):
+        if len(chosen) < _EXAMPLES and taken < len(by_kind[kind]):
             chosen.append(by_kind[kind][taken])
     chosen.sort(key=lambda row: kinds.index(row["kind"]))
     return chosen, f"Of the rows, {counts}. The first of each kind are shown, in data order."

@@ -68,7 +68,7 @@ def report_markdown(report: dict[str, Any]) -> str:
         comparison_rows(report),
         escaped(report["looks"]),
         bullets(escaped(note) for note in report["notes"]),
-        "## What was forgotten",
+        "## What the base knew",
         *kept_rows(report),
         bullets(
             f"{quoted(row['prompt'])} Right: {quoted(row['base'])} Now: {quoted(row['adapted'])}"

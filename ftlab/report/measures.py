@@ -5,87 +5,80 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ftlab.core.comparison import ComparisonJson as Comparison
-from ftlab.core.comparison import DifferenceJson, MeasureInfoJson, SideJson, decided_by, scores_of, verdict_of
+from ftlab.core.comparison import MeasureInfoJson, SideJson, decided_by, scores_of, verdict_of
 from ftlab.core.comparison import MeasureJson as Measure
 from ftlab.errors import shorten
 from ftlab.evaluation.advisor import Evidence, which_of
 from ftlab.evaluation.figures import change_text, percent, signed, value_text
-from ftlab.evaluation.forgetting import answer_of, counted, direction, gain_loss, is_look, is_unmeasured, with_adjusted
-from ftlab.evaluation.metrics.table import Measure as Info
+from ftlab.evaluation.forgetting import (
+    KNEW,
+    answer_of,
+    counted,
+    direction,
+    gain_loss,
+    is_look,
+    is_unmeasured,
+    kept_in_words,
+    lost_in_words,
+    with_adjusted,
+)
+from ftlab.evaluation.metrics.table import BUILT_IN
 from ftlab.evaluation.significance import p_text
 
 _TIME = re.compile(r"^\d{8}-\d{6}-")
-_SIDES: list[SideJson] = [
-    {"name": "base", "title": "Base", "what": ""},
-    {"name": "adapted", "title": "Adapted", "what": ""},
-]
-_OF_DOCUMENTS = "How surprised the model is by documents that it has not seen; 1 is certain."
-# For comparisons from before they listed their measures.
-_EARLIER = {
-    "exact_match": Info("exact_match", "Exact match", "Share of answers equal to the reference."),
-    "perplexity": Info(
-        "perplexity",
-        "Perplexity",
-        "How surprised the model is by the reference answers; 1 is certain.",
-        unit="",
-        better="lower",
-        kind="loss",
-    ),
-    "bits_per_byte": Info(
-        "bits_per_byte",
-        "Bits per byte",
-        "Bits the model needs per byte of text, comparable across tokenizers.",
-        unit="",
-        better="lower",
-        kind="loss",
-    ),
-    "bleu": Info("bleu", "BLEU", "Overlap of words with the reference.", unit="points", kind="score"),
-    "general_accuracy": Info(
-        "general_accuracy",
-        "General accuracy",
-        "Share of general questions answered right. A fall is forgetting.",
-        group="general",
-    ),
-}
 
 
 def measures_of(comparison: Comparison) -> list[Measure]:
-    """The measures of `comparison`, each p also adjusted over all that are listed (`p_adjusted`, by Holm).
-
-    For a comparison from before it listed them, derived from its scores.
-    """
-    return with_adjusted(comparison["measures"] if "measures" in comparison else _from_scores(comparison))
+    """The measures of `comparison`, each p also adjusted over all that are listed (`p_adjusted`, by Holm)."""
+    return with_adjusted(comparison["measures"])
 
 
 def sides_of(comparison: Comparison) -> list[SideJson]:
     """The sides in order: name, title, what. The others are compared with the first."""
     # The timestamp at the beginning of a run's id says nothing about the run.
-    return [{**side, "title": _TIME.sub("", side["title"])} for side in comparison.get("sides") or _SIDES]
+    return [{**side, "title": _TIME.sub("", side["title"])} for side in comparison["sides"]]
 
 
 def later_sides(comparison: Comparison) -> list[SideJson]:
     return sides_of(comparison)[1:]
 
 
+# How verdicts ended before they said it in the words of the figure.
+_ENDED = re.compile(r"(, (but|and) it (forgot|changed elsewhere): .*|; whether it forgot cannot be told)\.$")
+
+
 def verdict_text(comparison: Comparison) -> str:
     """The verdict of `comparison` in a sentence. Adds a remark if a real base was compared and forgetting was not
     measured, since comparisons from before that rule do not mention it."""
-    text = comparison["verdict"]["text"]
-    base = (comparison.get("sides") or _SIDES)[0].get("what")
+    text, scored = comparison["verdict"]["text"], comparison.get("forgetting")
+    no_worse = comparison["verdict"].get("no_worse")  # its sentence follows
+    if scored and scored.get("parts") and not no_worse and (earlier := _ENDED.search(text)):
+        return f"{text[: earlier.start()]}; {kept_in_words(scored)}."
+    base = comparison["sides"][0]["what"]
     if base == "starter" or not is_unmeasured(comparison) or "not measured" in text:
         return text
-    return f"{text.removesuffix('.')}; what it forgot was not measured."
+    return f"{text.removesuffix('.')}; {KNEW}: not measured."
 
 
-def verdict_line(comparison: Comparison) -> str:
-    """The verdict without the forgetting figures, for places that show these next to it or one click away."""
-    text, forgot, _ = verdict_text(comparison).partition(", but it forgot: ")
-    return f"{text}, but it forgot." if forgot else text
+def verdict_headline(comparison: Comparison) -> str:
+    """`verdict_text` without the figures of what was lost, for where they stand beside it."""
+    text, scored = verdict_text(comparison), comparison.get("forgetting")
+    lost = lost_in_words(scored) if scored and scored.get("parts") else ""
+    return text.replace(f": lost, {lost}", ": lost", 1) if lost else text
+
+
+def verdict_short(comparison: Comparison) -> str:
+    """`verdict_headline` without its figures, for where another measure stands first: "Compared with the base: better;
+    what the base knew: kept."."""
+    first, _, rest = (text := verdict_headline(comparison)).partition(": ")
+    knew = rest.rfind(f"; {KNEW}")
+    if not rest:
+        return text
+    return f"Compared with the base: {first[:1].lower()}{first[1:]}{rest[knew:] if knew >= 0 else '.'}"
 
 
 def of_documents(comparison: Comparison) -> bool:
@@ -108,7 +101,7 @@ def unit_text(measure: Measure) -> str:
     if measure["kind"] == "share":
         if measure["name"].startswith("base_agreement"):
             return "% of places"
-        return "% of questions" if "general_accuracy" in measure["name"] else "% of rows"
+        return BUILT_IN[measure["name"]].share_of if measure["name"] in BUILT_IN else "%"
     if measure.get("unit") == "points":
         return "0 to 100"
     wish = f"{measure['better']} is better" if measure.get("better") else ""
@@ -175,34 +168,6 @@ def by_same_kinds(runs: Sequence[tuple[Comparison, Sequence[Mapping[str, Any]]]]
     return [
         {**comparison, "measures": regrouped(measures_of(comparison), probes, kinds)} for comparison, probes in runs
     ]
-
-
-def _from_scores(comparison: Comparison) -> list[Measure]:
-    base: Mapping[str, Any] = comparison["base"]
-    adapted: Mapping[str, Any] = comparison["adapted"]
-    tests = comparison.get("tests", {})
-    documents = of_documents(comparison)
-    names = ["perplexity", "bits_per_byte"] if documents else ["exact_match", "perplexity", "bleu"]
-    measures: list[Measure] = []
-    for name in [*names, "general_accuracy"]:
-        before, after = base.get(name), adapted.get(name)
-        if before is None or after is None:
-            continue
-        info = _EARLIER[name]
-        info = replace(info, help=_OF_DOCUMENTS) if documents and name == "perplexity" else info
-        key = "general_interval" if name == "general_accuracy" else f"{name}_interval"
-        difference: DifferenceJson = {"value": after - before, "interval": None, "p": tests.get(name), "test": ""}
-        measures.append(
-            {
-                **info.as_json(),
-                "values": {"base": before, "adapted": after},
-                "intervals": {"base": base.get(key), "adapted": adapted.get(key)},
-                "rows": adapted["general_rows"] if name == "general_accuracy" else adapted["rows"],
-                "differences": {"adapted": difference},
-                "detail": None,
-            }
-        )
-    return measures
 
 
 __all__ = ["comparison_table", "of_documents"]

@@ -159,26 +159,13 @@ def _stamp(source: Mapping[str, Any]) -> tuple[str, str | None]:
     return source["name"], source.get("sha256") or source.get("revision") or source.get("version")
 
 
-# The first code cell of every notebook, here and in notebooks/.
+# The first code cell of every notebook, here and in notebooks/. `.ci/reference.py` sets the address.
 INSTALL = """\
-import importlib.metadata
-import importlib.util
-import sys
-from pathlib import Path
-
-repository = "https://github.com/OWNER/ftlab"  # Colab only: fill in where your copy of ftlab lives
-if importlib.util.find_spec("ftlab") is None or importlib.util.find_spec("trl") is None:
-    places = [Path.cwd(), Path.cwd().parent, Path("/content/ftlab")]
-    clone = next((place for place in places if (place / "ftlab" / "__init__.py").exists()), places[-1])
-    if not clone.exists():
-        !git clone -q {repository} {clone}
-    assert (clone / "ftlab").is_dir(), "fill in `repository` above, or upload ftlab to /content/ftlab"
-    if importlib.util.find_spec("trl") is None:
-        kept = filter(importlib.util.find_spec, ("torch", "torchvision", "torchaudio"))
-        pins = [f"{name}=={importlib.metadata.version(name)}" for name in kept]
-        Path("/tmp/keep.txt").write_text("\\n".join(pins))  # keep Colab's own versions
-        %pip install -q -e {clone} -c /tmp/keep.txt
-    sys.path.insert(0, str(clone))"""
+try:
+    import ftlab
+except ImportError:
+    %pip install -q "ftlab @ git+https://github.com/OWNER/ftlab"
+""".rstrip()
 ON_GPU_TOLERANCE = 0.05
 
 
@@ -218,7 +205,7 @@ def notebook_of(run: RunDirectory, workspace: Workspace) -> dict[str, Any]:
             "This notebook trains that run again from its data and compares every figure with those recorded. It was "
             f"written by `python -m ftlab notebook {run.id}` and does not need the run itself.",
         ),
-        _text("## Install", "", "Does nothing if ftlab is installed, and keeps Colab's torch."),
+        _text("## Install", "", "Does nothing if ftlab is installed."),
         _code(INSTALL),
         _text(
             "## Parameters",

@@ -39,7 +39,7 @@ from ftlab.report.measures import (
     of_documents,
     render_page,
     sides_of,
-    verdict_line,
+    verdict_text,
 )
 
 __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
@@ -78,7 +78,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None, name: st
         "run": run,
         "name": name or config.name or run.id,
         "date": _date(comparison["created"]),
-        "verdict": verdict_line(comparison),  # the forgetting figures are shown below
+        "verdict": verdict_text(comparison),
         "badge": badge(comparison["verdict"]),
         "facts": [*tuned_on(run, config, comparison, price_per_hour), *strength_fact(run)],
         "sides": sides_of(comparison),

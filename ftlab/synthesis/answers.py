@@ -18,14 +18,14 @@ from ftlab.core.files import DamagedFile
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
-from ftlab.data.conversion import UnusableRow, convert, is_document
+from ftlab.data.conversion import convert, is_document
 from ftlab.data.load import as_read, load_rows
 from ftlab.data.partition import prompt_fingerprint, prompt_text
-from ftlab.data.shapes import Message
+from ftlab.data.shapes import Message, UnusableRow
 from ftlab.data.splits import detect_format
 from ftlab.data.tool_calls import uses_tools
-from ftlab.data.version_store import VersionRow
-from ftlab.data.versions import MADE_BY, rows_of
+from ftlab.data.version_store import VersionRow, rows_of
+from ftlab.data.versions import MADE_BY
 from ftlab.errors import InputError
 from ftlab.synthesis.plan import Settings, Work, place_of, split_first
 from ftlab.synthesis.writing import ANSWERS, Row, Task
@@ -46,7 +46,7 @@ def answer_work(run: RunDirectory, workspace: Workspace, settings: Settings) -> 
     config = config_of(run)
     if config.stage != SFT:
         raise InputError(
-            "Only the prompts of runs that learned from answers can be answered anew",
+            "Only the prompts of runs that learned from answers can be answered again",
             given=f"run {run.id}, stage {config.stage}",
             allowed=f"a run of the stage {SFT}",
         )
@@ -91,7 +91,7 @@ def answer_work(run: RunDirectory, workspace: Workspace, settings: Settings) -> 
         )
     if not tasks:
         raise InputError(
-            f"The training rows of {run.id} hold no prompt that can be answered anew",
+            f"The training rows of {run.id} hold no prompt that can be answered again",
             allowed="questions with answers, without calls of tools",
         )
     endpoint = settings.endpoint

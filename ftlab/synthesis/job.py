@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,21 +19,17 @@ from ftlab.config import DataConfig
 from ftlab.core import jobs
 from ftlab.core.endpoint import WRITER, Endpoint
 from ftlab.core.files import locked, read_json, write_json
-from ftlab.core.processes import give_way, hold_own, let_go
-from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
-from ftlab.evaluation.batches import Stopped
 from ftlab.synthesis.make import Made, made_before, make
 from ftlab.synthesis.plan import Settings, Work, document_work, examples_of, folder_of, row_work
 from ftlab.synthesis.writing import DOCUMENTS
 
-_WRITE_SECONDS = 0.5
-
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be written. `documents` are paths; `data` holds the rows to extend, or whose form is followed."""
+    """What is to be written. `documents` are paths; `data` holds the rows to extend, or whose form is followed; `run`
+    is the id of the run whose training prompts are answered."""
 
     kind: str
     settings: Settings
@@ -42,6 +37,7 @@ class Request:
     data: DataConfig | None = None
     name: str | None = None
     who: str | None = None
+    run: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"data": self.data.model_dump() if self.data else None}
@@ -57,14 +53,19 @@ class Request:
             DataConfig.model_validate(values["data"]) if values["data"] else None,
             values["name"],
             values["who"],
+            values.get("run"),
         )
 
 
 def work_of(request: Request, workspace: Workspace) -> Work:
-    """The work that `request` asks for. Raises InputError as `document_work` and `row_work` do."""
+    """The work that `request` asks for. Raises InputError as `document_work`, `answer_work` and `row_work` do."""
     if request.kind == DOCUMENTS:
         examples = examples_of(request.data, workspace) if request.data else ()
         return document_work(request.documents, request.settings, examples, request.name)
+    if request.run:
+        from ftlab.synthesis.answers import answer_work
+
+        return answer_work(workspace.run(request.run), workspace, request.settings)
     return row_work(request.data or DataConfig(), workspace, request.kind, request.settings)
 
 
@@ -85,8 +86,7 @@ def start(request: Request, work: Work, workspace: Workspace) -> Path:
 
 def status(folder: Path) -> jobs.Status | None:
     """The status, corrected if the process is gone; None if it was never started."""
-    ended = "The process that wrote the rows ended early"
-    return jobs.followed(_job(folder), jobs.Status, ended, "start again: rows written so far are kept")
+    return jobs.followed(_job(folder), jobs.Status)
 
 
 def latest(workspace: Workspace) -> Path | None:
@@ -106,21 +106,22 @@ def outcome(folder: Path, workspace: Workspace) -> Made | None:
 
 def stop(folder: Path) -> jobs.StopResult:
     """Ask the process to stop; the second time, kill it."""
-    current = status(folder)
-    result = "idle" if current is None else jobs.stop(_job(folder), current)
-    messages: dict[jobs.StopOutcome, str] = {
-        "idle": "No rows are being written.",
-        "asked": "Stopping. Replies so far are kept: start again to continue.",
-        "killed": "Stopped at once.",
-        "ended": "It has already ended.",
-        "unproven": "Not killed: no process here can be identified as the one that writes these rows.",
-    }
-    return jobs.StopResult(result, messages[result])
+    return jobs.stop(_job(folder), status(folder))
+
+
+_WORDS = jobs.Words(
+    "the one that writes these rows",
+    ended="The process that wrote the rows ended early",
+    failed="The rows could not be written",
+    again="start again: rows written so far are kept",
+    idle="No rows are being written.",
+    asked="Stopping. Replies so far are kept: start again to continue.",
+)
 
 
 def _job(folder: Path) -> jobs.Job:
     files = (folder / "status.json", folder / WORK_LOCK, folder / "write.log")
-    return jobs.Job(*files, (folder,), folder / "stop")
+    return jobs.Job(*files, (folder,), folder / "stop", _WORDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,46 +129,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ftlab.synthesis.job")
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args(arguments).folder
-    quieten()
     job = _job(folder)
-    hold_own(job.lock)
-    give_way()
-    values = read_json(folder / "request.json")
-    request, workspace = Request.from_dict(values), Workspace.open(values["workspace"])
-    current = jobs.Status(state="running", created=time.time(), started=time.time())
-    current.sign()
-    written = 0.0
 
-    def tell(phase: str, done: int, total: int) -> None:
-        nonlocal written
-        changed = phase != current.phase
-        current.phase, current.done, current.total = phase, done, total
-        current.heartbeat = time.time()
-        if changed or time.monotonic() - written > _WRITE_SECONDS:
-            written = time.monotonic()
-            jobs.write_status(job.status_file, current)
-
-    tell("reading", 0, 0)
-    try:
-        with jobs.ended_by(lambda: job.is_asked_to_stop and request.settings.endpoint is None, Stopped):
+    def work(writer: jobs.Writer[jobs.Status]) -> None:
+        writer.tell("reading", 0, 0)
+        values = read_json(folder / "request.json")
+        request, workspace = Request.from_dict(values), Workspace.open(values["workspace"])
+        with jobs.ended_by(lambda: job.is_asked_to_stop and request.settings.endpoint is None, jobs.Stopped):
             make(
                 work_of(request, workspace),
                 workspace,
                 who=request.who,
-                progress=tell,
+                progress=writer.tell,
                 should_stop=lambda: job.is_asked_to_stop,
             )
-        current.state = "done"
-    except Stopped:
-        current.state = "stopped"
-    except BaseException as error:
-        traceback.print_exc()
-        told = jobs.as_told(error, job, "The rows could not be written", "start again")
-        current.state, current.error = "failed", told.as_dict()
-    current.finished, current.phase = time.time(), ""
-    jobs.write_status(job.status_file, current)
-    let_go()
-    return 0 if current.state != "failed" else 1
+
+    return jobs.run(job, lambda: jobs.Writer(job.status_file, jobs.Status), work)
 
 
 if __name__ == "__main__":

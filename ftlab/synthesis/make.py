@@ -17,13 +17,24 @@ from ftlab.core.endpoint import (
     cost,
 )
 from ftlab.core.files import append_jsonl, end_last_line, locked, read_json, write_json
+from ftlab.core.jobs import Stopped
 from ftlab.core.parsing import without_thoughts
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
-from ftlab.data.version_store import DetailsJson, MadeJson
-from ftlab.data.versions import MADE_BY, Version, VersionRow, derive, originate, resolve, rows_of
+from ftlab.data.version_store import DetailsJson, MadeJson, Version, VersionRow, resolve, rows_of
+from ftlab.data.versions import MADE_BY, derive, originate
 from ftlab.errors import FtlabError, InputError, shorten
-from ftlab.evaluation.batches import Progress, Stopped, free_memory, silent
-from ftlab.synthesis.plan import PAIR_TOKENS, ReplyLine, Settings, Work, folder_of, kept_replies
+from ftlab.evaluation.batches import Progress, free_memory, silent
+from ftlab.synthesis.plan import (
+    PAIR_TOKENS,
+    ReplyLine,
+    Settings,
+    Work,
+    all_replies,
+    folder_of,
+    kept_replies,
+    replies_file,
+)
 from ftlab.synthesis.writing import (
     ANSWERS,
     CASES,
@@ -64,11 +75,12 @@ class Made:
         return {name: value for name, value in values.items() if name != "examples"}
 
     def lines(self) -> list[str]:
-        lines = [f"{self.written:,} rows were written, {self.kept:,} of them kept."]
+        was = "was" if self.written == 1 else "were"
+        lines = [f"{counted(self.written, 'row')} {was} written, {self.kept:,} of them kept."]
         lines += [f"  left out: {count:,}, {reason}" for reason, count in self.left_out.items()]
         lines += [f"    such as: {shorten(self.examples[reason], 160)}" for reason in list(self.left_out)[:3]]
         if self.unreadable:
-            lines.append(f"  {self.unreadable:,} replies contained no row")
+            lines.append(f"  {counted(self.unreadable, 'reply', 'replies')} contained no row")
         return lines + self.notes
 
 
@@ -82,7 +94,8 @@ def make(
 ) -> Made:
     """Write the rows and save them as a version: those that were left out are in it, excluded, with the reason.
 
-    Each reply is kept as it comes: after a stop or a failure the same call continues. Raises Stopped, and FtlabError
+    Each reply is kept as it comes: after a stop or a failure the same call continues, and asks an address again for the
+    replies without a readable row. Raises Stopped, and FtlabError
     when the writer cannot be used, writes nothing that can be read, or all its rows are left out.
     """
     folder = folder_of(workspace, work)
@@ -94,7 +107,7 @@ def make(
         outcome = read_json(folder / "outcome.json")
         if outcome is not None and (done := made_before(outcome, workspace)) is not None:
             return done
-        file = folder / "replies.jsonl"
+        file = replies_file(workspace, work)
         end_last_line(file)
         replies = kept_replies(workspace, work)
 
@@ -125,7 +138,7 @@ def make(
             rows = _at_most(rows, work.settings.rows)
         tell("saving the rows", 0, 0)
         version = _save(work, workspace, rows, who)
-        made = _made(work, version, rows, unreadable, replies)
+        made = _made(work, version, rows, unreadable, all_replies(workspace, work))
         write_json(folder / "outcome.json", made.as_dict())
         return made
 
@@ -157,10 +170,8 @@ def _asked(
         finally:
             asker.close()
         return
-    waiting = "waiting for a run that uses the device"
-    with jobs.turn(workspace.device_lock, should_stop, lambda: tell(waiting, 0, 0)) as mine:
-        if mine:
-            yield from _written_here(left, work, tell, should_stop)
+    with jobs.turn(workspace.device_lock, should_stop, lambda phase: tell(phase, 0, 0)):
+        yield from _written_here(left, work, tell, should_stop)
 
 
 def _written_here(
@@ -251,7 +262,9 @@ def _nothing(work: Work, replies: Mapping[str, ReplyLine]) -> FtlabError:
     return FtlabError(
         f"{work.settings.writer} wrote no readable row",
         why=f"A row is a line `Question: ...` with a line `Answer: ...`. A reply: {shorten(reply['text']) or 'empty'}",
-        try_="use a more capable model",
+        try_="use a more capable model"
+        if work.settings.endpoint is None
+        else "correct the server, or use a more capable model. Started again, the same work asks again",
     )
 
 
@@ -303,7 +316,7 @@ def _save(work: Work, workspace: Workspace, rows: Sequence[Written], who: str | 
     if work.kind == ANSWERS and not settings.endpoint:
         writer += " with a prompt"
     made: MadeJson = {"by": writer, "kind": work.kind, "rows": sum(not row.why_not for row in rows)}
-    action = f"{made['rows']} rows {_ACTIONS[work.kind]} by {writer}"
+    action = f"{counted(made['rows'], 'row')} {_ACTIONS[work.kind]} by {writer}"
     signed = f"{writer}, {TITLES[work.kind]}"
     if work.parent is None:
         columns = ["question", "answer", "document", "section", "passage", MADE_BY]
@@ -345,14 +358,12 @@ _ACTIONS = {
 }
 
 
-def _made(
-    work: Work, version: Version, rows: Sequence[Written], unreadable: int, replies: Mapping[str, ReplyLine]
-) -> Made:
+def _made(work: Work, version: Version, rows: Sequence[Written], unreadable: int, replies: Sequence[ReplyLine]) -> Made:
     reasons = Counter(_short(row.why_not) for row in rows if row.why_not)
     remarks = {_short(row.why_not): f"{row.prompt} -> {row.answer}" for row in reversed(rows) if row.why_not}
     tokens = {
-        "prompt": sum(line["prompt_tokens"] or 0 for line in replies.values()),
-        "completion": sum(line["completion_tokens"] or 0 for line in replies.values()),
+        "prompt": sum(line["prompt_tokens"] or 0 for line in replies),
+        "completion": sum(line["completion_tokens"] or 0 for line in replies),
     }
     notes = []
     kept = sum(not row.why_not for row in rows)

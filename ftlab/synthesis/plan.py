@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,25 +16,25 @@ from ftlab.core.endpoint import (
     WRITER,
     Endpoint,
     Request,
+    SendingPlan,
+    answered_before,
     check_amount,
     check_prices,
-    cost,
     endpoint_url,
     estimate_tokens,
-    sending_lines,
 )
-from ftlab.core.files import read_jsonl
-from ftlab.core.parsing import json_or
+from ftlab.core.files import digest, read_json, read_jsonl
+from ftlab.core.parsing import json_or, without_thoughts
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
-from ftlab.data.conversion import role_of, text_key_of
 from ftlab.data.documents import Passage, find_documents, part_documents, read_passages
 from ftlab.data.load import as_read, load_rows
 from ftlab.data.shapes import Detected
 from ftlab.data.splits import detect_format, split_version
-from ftlab.data.version_store import SourceJson
-from ftlab.data.versions import MADE_BY, Version, VersionRow, history, rows_of, taken
+from ftlab.data.turns import role_of, text_key_of
+from ftlab.data.version_store import SourceJson, Version, VersionRow, history, resolve, rows_of
+from ftlab.data.versions import MADE_BY, taken
 from ftlab.errors import InputError
 from ftlab.synthesis.writing import (
     ANSWERS,
@@ -47,6 +45,8 @@ from ftlab.synthesis.writing import (
     Row,
     Task,
     document_tasks,
+    read_judgment,
+    read_pairs,
     request_key,
     row_tasks,
 )
@@ -174,60 +174,48 @@ class Work:
         keys = list(self.by_key)
         parent = self.parent.id if self.parent else None
         asked = [keys, self.settings.judged, self.settings.rows, parent, sorted(self.splits.values())]
-        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+        return digest(asked, 12)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What will be asked, and what it costs; tokens are estimates."""
+@dataclass(frozen=True, kw_only=True)
+class Plan(SendingPlan):
+    """What the model will be asked to write."""
 
     kind: str
-    writer: str
-    host: str | None  # None: a base on this machine
-    is_here: bool
     passages: int
     documents: int
-    requests: int
-    known: int
+    again: int  # of the open requests: their replies hold no readable row
+    unjudged: int  # at most: rows that were written before and wait for the judge
     rows: int  # at most
-    prompt_tokens: int
-    reply_tokens: int
-    reply_tokens_at_most: int
     judged: bool
-    price: float | None
-    price_at_most: float | None
     splits: dict[str, int]
     notes: tuple[str, ...]
 
-    @property
-    def open(self) -> int:
-        return self.requests - self.known
-
     def as_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "notes": list(self.notes)}
+        return {**super().as_dict(), "writer": self.model, "notes": list(self.notes)}
 
     def lines(self) -> list[str]:
-        """What a person should know before anything is sent."""
         lines = []
         if self.kind == DOCUMENTS:
             parts = ", ".join(f"{count:,} {split}" for split, count in self.splits.items() if count)
             lines.append(f"{counted(self.documents, 'document')}, {counted(self.passages, 'passage')} ({parts}).")
         lines += self.notes
-        known = f"; {self.known:,} were answered before and are not asked again" if self.known else ""
-        where = f"{self.writer} at {self.host}" if self.host else f"{self.writer} on this machine"
-        lines.append(f"{self.open:,} requests to {where}, for at most {self.rows:,} rows{known}.")
+        known = answered_before(self.known)
+        known += answered_before(self.again, " without a readable row", "sent again")
+        where = f"{self.model} at {self.host}" if self.host else f"{self.model} on this machine"
+        if self.host and not self.open and not self.unjudged:
+            return [*lines, f"Nothing to send: all replies of {where} are kept."]
+        lines.append(f"{counted(self.open, 'request')} to {where}, for at most {counted(self.rows, 'row')}{known}.")
+        if self.unjudged:
+            lines.append(f"At most {counted(self.unjudged, 'row')} written before and judged now.")
         if not self.host:
             lines.append("Nothing leaves this machine. The base does not judge its own rows: read them with care.")
-            if self.writer == STARTER:
+            if self.model == STARTER:
                 lines.insert(0, "The starter is a toy: it writes no usable rows. Choose another base, or an address.")
             return lines
         judged = " Each row is then judged by the same model." if self.judged else ""
         what = {DOCUMENTS: "The passages", ANSWERS: "The prompts of your training rows"}
-        tokens = self.prompt_tokens, self.reply_tokens, self.reply_tokens_at_most
-        prices = self.price, self.price_at_most
-        return lines + sending_lines(
-            what.get(self.kind, "Rows of your data"), self.host, tokens, prices, is_here=self.is_here, also=judged
-        )
+        return lines + self.before_sending(what.get(self.kind, "Rows of your data"), judged)
 
 
 def examples_of(data: DataConfig, workspace: Workspace) -> list[Row]:
@@ -298,7 +286,7 @@ class Place:
 
 def place_of(detected: Detected) -> Place:
     """Raises InputError for a format whose rows are no questions with answers."""
-    columns = detected.columns
+    columns = {} if detected.choices else detected.columns  # no question is written with choices
     for question, answer in (("prompt", "completion"), ("text", "label")):
         if {question, answer} <= columns.keys():
             label = answer == "label"
@@ -400,46 +388,94 @@ def folder_of(workspace: Workspace, work: Work) -> Path:
     return workspace.made_folder / work.id
 
 
+def replies_file(workspace: Workspace, work: Work) -> Path:
+    return folder_of(workspace, work) / "replies.jsonl"
+
+
+def made_version(workspace: Workspace, work: Work) -> Version | None:
+    """The version that this work made before, if it is still there."""
+    outcome = read_json(folder_of(workspace, work) / "outcome.json")
+    try:
+        return resolve(outcome["version"], workspace) if outcome is not None else None
+    except InputError:
+        return None
+
+
+def all_replies(workspace: Workspace, work: Work) -> list[ReplyLine]:
+    """Every reply that came, in the order in which they came: a request may have several."""
+    lines: list[Any] = read_jsonl(replies_file(workspace, work))
+    return [line for line in lines if "key" in line]
+
+
 def kept_replies(workspace: Workspace, work: Work) -> dict[str, ReplyLine]:
-    lines: list[Any] = read_jsonl(folder_of(workspace, work) / "replies.jsonl")
-    return {line["key"]: line for line in lines if "key" in line}
+    """The last reply to each request that is not asked again. A server that replied nothing readable may have been
+    corrected since; a base on this machine would reply the same."""
+    replies = {line["key"]: line for line in all_replies(workspace, work)}
+    if work.settings.endpoint is None:
+        return replies
+    return {key: line for key, line in replies.items() if _is_readable(line, work)}
+
+
+def _is_readable(line: ReplyLine, work: Work) -> bool:
+    if line["refused"]:
+        return False
+    task = work.by_key.get(line["key"])
+    if task is None:  # of the judge
+        return read_judgment(line["text"])[0] is not None
+    if work.kind == ANSWERS:
+        return bool(without_thoughts(line["text"]).strip())
+    return bool(read_pairs(line["text"], task, cut=line["cut"]))
+
+
+def _unjudged(work: Work, kept: Mapping[str, ReplyLine]) -> tuple[int, int]:
+    """How many of the rows in the `kept` replies the judge may still be asked about, and the tokens of each request:
+    rows that are left out before do not reach it."""
+    written = [(work.by_key[key], line) for key, line in kept.items() if key in work.by_key]
+    rows = sum(len(read_pairs(line["text"], task, cut=line["cut"])) for task, line in written)
+    tokens = sum(estimate_tokens(task.messages[-1]["content"]) for task, _ in written)
+    return max(0, rows - (len(kept) - len(written))), round(tokens / max(1, len(written))) + PAIR_TOKENS
 
 
 def plan(work: Work, workspace: Workspace) -> Plan:
     """What the work will take; asks nobody."""
     settings = work.settings
-    known = kept_replies(workspace, work)
-    left = [request for request in work.requests if request.key not in known]
+    known = {line["key"] for line in all_replies(workspace, work)}
+    is_made = made_version(workspace, work) is not None
+    kept = kept_replies(workspace, work)
+    again = set() if is_made else known - kept.keys()
+    left = [request for request in work.requests if request.key not in known or request.key in again]
     rows = sum(work.by_key[request.key].wanted for request in left)
     sent = sum(estimate_tokens(turn["content"]) + 8 for request in left for turn in request.messages)
     usual = rows * PAIR_TOKENS
     if work.kind == ANSWERS:
         usual = sum(estimate_tokens(work.by_key[request.key].examples[0].answer) for request in left)
     most = len(left) * (settings.endpoint.max_tokens if settings.endpoint else _LONGEST_REPLY)
+    unjudged = 0
     if settings.judged:
         # Each row is sent once more, with its passage or examples.
         sent += sum(
             work.by_key[request.key].wanted * (estimate_tokens(request.messages[-1]["content"]) + PAIR_TOKENS)
             for request in left
         )
+        if not is_made:
+            unjudged, each = _unjudged(work, kept)
+            sent, rows = sent + unjudged * each, rows + unjudged
         usual, most = usual + rows * JUDGE_REPLY_TOKENS, most + rows * _LONGEST_REPLY
-    endpoint = settings.endpoint
-    return Plan(
-        work.kind,
-        settings.writer,
-        endpoint.host if endpoint else None,
-        endpoint is None or endpoint.is_here,
-        len(work.splits),
-        len(work.origin),
-        len(work.requests),
-        len(work.requests) - len(left),
-        sum(task.wanted for task in work.tasks),
-        sent,
-        usual,
-        most,
-        settings.judged,
-        cost(sent, usual, settings.price_in, settings.price_out),
-        cost(sent, most, settings.price_in, settings.price_out),
-        dict(Counter(work.splits.values())),
-        tuple(work.notes),
+    endpoint, tokens, prices = settings.endpoint, (sent, usual, most), (settings.price_in, settings.price_out)
+    made = Plan.to(
+        endpoint or Endpoint("", settings.writer),
+        tokens,
+        prices,
+        kind=work.kind,
+        passages=len(work.splits),
+        documents=len(work.origin),
+        requests=len(work.requests),
+        known=len(work.requests) - len(left),
+        again=sum(request.key in again for request in left),
+        unjudged=unjudged,
+        rows=sum(task.wanted for task in work.tasks),
+        judged=settings.judged,
+        splits=dict(Counter(work.splits.values())),
+        notes=tuple(work.notes),
     )
+    return made if endpoint else replace(made, host=None, is_here=True)

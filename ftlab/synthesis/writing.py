@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ftlab.core.files import digest
 from ftlab.core.parsing import without_thoughts
 from ftlab.core.words import counted
 from ftlab.data.documents import Passage
@@ -67,7 +67,7 @@ class Written:
 
 def request_key(messages: Sequence[Turn], *who: object) -> str:
     """Equal for equal requests to the same model with the same settings."""
-    return hashlib.sha256(json.dumps([VERSION, *who, list(messages)]).encode()).hexdigest()[:24]
+    return digest([VERSION, *who, list(messages)], 24)
 
 
 _FORMAT = """Write nothing else than, for each of them:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from ftlab.core.files import TORCH_CANNOT_WRITE, disk_full, is_full, last_line, tail
+from ftlab.core.jobs import DISK_FULL_CODE
 from ftlab.errors import ErrorJson, FtlabError, shorten
 from ftlab.training.status import RunStatus
-
-DISK_FULL_CODE = 28  # the exit code of a run that could not write why it ended (ENOSPC)
 
 _OUT_OF_MEMORY: ErrorJson = {
     "what": "The run ran out of memory.",

@@ -234,7 +234,7 @@ def prepare_data(config: RunConfig, workspace: Workspace, *, records: bool = Fal
     from ftlab.data.load import as_read, load_rows, remember, settled
     from ftlab.data.preferences import record_findings
     from ftlab.data.splits import prepare
-    from ftlab.data.versions import PREFIX, pinned, resolve
+    from ftlab.data.version_store import PREFIX, pinned, resolve
     from ftlab.training.rewards import check_references
 
     config.data.source = pinned(config.data.source, workspace)

@@ -20,12 +20,13 @@ from typing_extensions import TypedDict
 from ftlab.config import LauncherConfig, RunConfig
 from ftlab.config.stages import SUPERVISED_STAGES
 from ftlab.core.files import read_json, write_text
+from ftlab.core.jobs import Stopped
 from ftlab.core.parsing import read_yaml
 from ftlab.core.processes import proven
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import ErrorJson, FtlabError, InputError, shorten
 from ftlab.training.failures import LostRankJson, explain_lost_rank
-from ftlab.training.status import RunStatus, StatusWriter, Stopped, read_status
+from ftlab.training.status import RunStatus, StatusWriter, read_status
 from ftlab.training.verify import verify_saved
 
 SHARDING = ("FSDP", "DEEPSPEED")

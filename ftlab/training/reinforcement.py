@@ -21,13 +21,13 @@ from trl import GRPOTrainer, RLOOTrainer
 
 from ftlab.config import RunConfig
 from ftlab.core.files import append_jsonl, write_json, write_jsonl
+from ftlab.core.jobs import Stopped
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import ComparedRewardsJson, RewardDifferenceJson, RewardedJson
 from ftlab.core.workspace import Workspace
 from ftlab.data.rendering import encode_prompt
 from ftlab.errors import InputError
 from ftlab.evaluation.asking import ask
-from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.before_after import figures
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.keeping import ToAnswer

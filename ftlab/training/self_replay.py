@@ -9,10 +9,7 @@ that change the base's weights, and need no second forward pass in each step.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +20,9 @@ from typing_extensions import TypedDict
 from ftlab.config import RunConfig, why_not_held
 from ftlab.config.evaluation import names
 from ftlab.config.stages import REWARD_STAGES, WITH_REFERENCE
-from ftlab.core.files import read_jsonl
+from ftlab.core.files import digest, read_jsonl, replacing
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.data.shapes import Message
 from ftlab.errors import FtlabError, shorten
 from ftlab.training.launcher import shards
@@ -76,7 +74,7 @@ def ensure_answers(
     folder for later attempts and other processes. Returns the seconds this took.
 
     With `sample` only that many prompts are answered, for a measurement: the others get the same answers, and the
-    seconds are extrapolated. Raises evaluation.batches.Stopped.
+    seconds are extrapolated. Raises Stopped.
     """
     prompts = run_prompts(run) if config.data.replay_prompts else []
     if not prompts or run.self_replay_file.exists():
@@ -124,7 +122,7 @@ def _keys(run: RunDirectory, config: RunConfig, tokenizer: Any, prompts: Sequenc
 
     base = [identity(base_side(run, config)), NEW_TOKENS, TOP, text_length(config)]
     texts = [[*base, encode_prompt([*prompt["messages"], _answer("")], tokenizer)] for prompt in prompts]
-    return [hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:24] for text in texts]
+    return [digest(text, 24, sort_keys=True) for text in texts]
 
 
 # An answer, and its part of the teacher: rows of `top` and `log_probs`.
@@ -198,9 +196,9 @@ def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
             times = f", {replay['times']} times in each epoch" if replay.get("times", 1) > 1 else ""
             parts.append(f"{replay['rows'] // replay.get('times', 1):,} of the base's own answers{times}")
         else:
-            parts.append(f"{replay['rows']:,} rows of {replay['source']}")
+            parts.append(f"{counted(replay['rows'], 'row')} of {replay['source']}")
     if replay := manifest.get("replay_text"):
-        parts.append(f"{replay['rows']:,} documents of {replay['source']}")
+        parts.append(f"{counted(replay['rows'], 'document')} of {replay['source']}")
     if parts:
         return f"{' and '.join(parts)} are mixed in against forgetting"
     nothing = "nothing is mixed in against forgetting"
@@ -374,9 +372,9 @@ def _keep(run: RunDirectory, rows: list[ReplayAnswerJson], teacher: Teacher | No
 
     try:
         if teacher is not None:
-            save_file({"top": teacher.top, "log_probs": teacher.log_probs}, run.teacher_file)
-        temporary = run.self_replay_file.with_suffix(".part")
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
-        os.replace(temporary, run.self_replay_file)
+            with replacing(run.teacher_file) as part:
+                save_file({"top": teacher.top, "log_probs": teacher.log_probs}, part)
+        with replacing(run.self_replay_file) as part:
+            pq.write_table(pa.Table.from_pylist(rows), part)
     except OSError as error:
         raise FtlabError("The base's own answers cannot be stored", why=shorten(error, 200)) from None

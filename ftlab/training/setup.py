@@ -22,6 +22,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftlab.config import RunConfig
 from ftlab.config.stages import PRETRAINING
 from ftlab.core.files import append_jsonl, read_json, write_json, write_text
+from ftlab.core.jobs import Stopped
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.partition import turns_of
 from ftlab.data.splits import read_split
@@ -32,7 +33,7 @@ from ftlab.training import together
 from ftlab.training.arguments import begin_tracking
 from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint, seal
 from ftlab.training.failures import LogWatch
-from ftlab.training.status import StatusWriter, Stopped
+from ftlab.training.status import Pace, StatusWriter
 
 # The figures that metrics.jsonl keeps: those logged under the same name,
 _KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_mean_token_accuracy")
@@ -68,7 +69,7 @@ class ReportProgress(TrainerCallback):
     def __init__(self, run: RunDirectory, writer: StatusWriter, *, tokens_before: int = 0):
         self._run, self._writer = run, writer
         self._tokens_before = tokens_before
-        self._began, self._first_step = 0.0, 0
+        self._pace = Pace(0.0)
         self._step_began = 0.0
         self._training_seconds = 0.0
         self._at_last_log = (0.0, tokens_before)
@@ -81,26 +82,26 @@ class ReportProgress(TrainerCallback):
         # Nothing is trained yet, so there is nothing to save.
         if together.total(self._run.stop_file.exists())[0]:
             raise Stopped
-        self._began, self._first_step = time.monotonic(), state.global_step
+        self._pace = Pace(time.monotonic())
         self._writer.update(phase="training", step=state.global_step, total_steps=state.max_steps, done=0, total=0)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._step_began = time.monotonic()
+        self._pace.step_begins(self._step_began)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         now = time.monotonic()
         self._training_seconds += now - self._step_began
+        self._pace.step_ended(now)
         self._writer.check_there()  # before a checkpoint is saved
         if now - self._last_update > _STATUS_SECONDS or state.global_step == state.max_steps:
             self._last_update = now
-            # Validations included: it is the time that a person waits.
-            pace = (now - self._began) / max(1, state.global_step - self._first_step)
             self._writer.update(
                 phase="training",
                 step=state.global_step,
                 total_steps=state.max_steps,
                 epoch=state.epoch or 0.0,
-                eta_seconds=pace * (state.max_steps - state.global_step),
+                eta_seconds=self._pace.left(state.max_steps - state.global_step, _validations_left(args, state)),
                 tokens_per_second=self._tokens_per_second,
             )
         # All processes stop after the same step, whichever sees the file first; otherwise one would wait forever.
@@ -158,7 +159,14 @@ class ReportProgress(TrainerCallback):
         self._writer.update(step=state.global_step, epoch=state.epoch or 0.0, eta_seconds=None)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._pace.validated(time.monotonic())
         self._writer.update(phase="training")
+
+
+def _validations_left(args: TrainingArguments, state: TrainerState) -> int:
+    if args.eval_strategy != "steps" or not state.eval_steps:
+        return 0
+    return int(state.max_steps // state.eval_steps - state.global_step // state.eval_steps)
 
 
 class AnswerAlong(TrainerCallback):

@@ -258,8 +258,8 @@ _FEWEST_ROWS = 16
 def use_small_tiles() -> None:
     """Make TRL's trainers score tokens on the CPU with `LogProbs`. Other devices are not affected.
 
-    `trl.trainer.utils` looks up both private names at every call (core/private.py). A version without them keeps its
-    own tiles.
+    `trl.trainer.utils` looks up both private names at every call (tests/unit/private_names.py). A version without them
+    keeps its own tiles.
     """
     from trl.trainer import utils
 

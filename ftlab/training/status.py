@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ftlab.core import jobs
 from ftlab.core.files import DamagedFile
-from ftlab.core.jobs import Status, write_status
+from ftlab.core.jobs import Status
 from ftlab.errors import FtlabError
-
-HEARTBEAT_SECONDS = 2.0
-
-
-class Stopped(Exception):
-    """The work was asked to stop before it was done."""
 
 
 class RunGone(FtlabError):
@@ -49,9 +43,9 @@ class RunStatus(Status):
 
     @property
     def counted(self) -> tuple[str, int, int] | None:
-        """(what is counted, done, total): rows in a phase that counts them, else steps."""
+        """(what is counted, done, total): in a phase of answers those of all models, else steps."""
         if self.total:
-            return "row", self.done, self.total
+            return "answer", self.done, self.total
         return ("step", self.step, self.total_steps) if self.total_steps else None
 
     @property
@@ -72,66 +66,58 @@ def damaged(error: DamagedFile) -> RunStatus:
     return RunStatus(state="damaged", phase="", error=error.as_dict() | {"kind": "damaged"})
 
 
-class StatusWriter:
-    """Keeps status.json of this process up to date, with a heartbeat from a thread of its own.
-
-    The heartbeat distinguishes a process in one long step from one whose interpreter hangs.
-    """
+class StatusWriter(jobs.Writer[RunStatus]):
+    """Keeps the status of a run up to date, and warns once of each thing."""
 
     def __init__(self, path: Path):
-        self._path = path
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
         # The configuration is in the folder of the run, or, for an evaluation or a launcher, in the folder above.
         places = (path.with_name("config.yaml"), path.parent.with_name("config.yaml"))
         self._run = next((file for file in places if file.exists()), None)
-        try:
-            self._status = read_status(path)
-        except (FileNotFoundError, DamagedFile):
-            self._status = RunStatus(created=time.time())
-        self._status.sign()
-        self.update()
-        self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
-        self._thread.start()
-
-    @property
-    def status(self) -> RunStatus:
-        return self._status
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the run was deleted."""
-        return self._run is not None and not self._run.exists()
+        super().__init__(path, RunStatus)
 
     def check_there(self) -> None:
-        """Raise RunGone if the run was deleted: writing now would bring back half of its folder."""
-        if self._run is not None and self.is_gone:
+        """Raise RunGone if the run was deleted."""
+        if self._run is not None and not self._run.exists():
             raise RunGone(self._run.parent.name)
 
-    def update(self, **changes: Any) -> None:
-        """Write these `changes` and a heartbeat. Raises RunGone."""
-        with self._lock:
-            self.check_there()
-            for name, value in changes.items():
-                setattr(self._status, name, value)
-            self._status.heartbeat = time.time()
-            write_status(self._path, self._status)
-
     def warn(self, message: str) -> None:
-        if message not in self._status.warnings:
-            self.update(warnings=[*self._status.warnings, message])
+        if message not in self.status.warnings:
+            self.update(warnings=[*self.status.warnings, message])
 
-    def close(self) -> None:
-        """End the heartbeat."""
-        self._ended.set()
-        self._thread.join()
 
-    def _beat(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            try:
-                self.update()
-            except OSError:
-                # A full disk must not end the heartbeat: it may work again a moment later.
-                continue
-            except RunGone:
-                return  # the working thread notices by itself
+class Pace:
+    """The time left of a training, from when its steps and validations ended (seconds of one clock).
+
+    The first steps are left out: they wait for libraries, memory and compilation. The steps before the first validation
+    count it as long as the one before training.
+    """
+
+    _SLOW, _FEWEST, _LATEST = 3, 5, 50  # steps
+
+    def __init__(self, began: float):
+        self._last, self._steps, self._validation = began, 0, 0.0
+        self._validating = False
+        self._seconds: deque[float] = deque(maxlen=self._LATEST)
+
+    def validated(self, now: float) -> None:
+        self._validating = True
+        if not self._steps:
+            self._validation = now - self._last
+
+    def step_begins(self, now: float) -> None:
+        if self._validating and self._steps:
+            self._validation = now - self._last  # with the checkpoint and the answers beside it
+        if self._validating or not self._steps:
+            self._validating, self._last = False, now
+
+    def step_ended(self, now: float) -> None:
+        self._steps += 1
+        if self._steps > self._SLOW:
+            self._seconds.append(now - self._last)
+        self._last = now
+
+    def left(self, steps: int, validations: int) -> float | None:
+        """Seconds for as many more; None before enough steps were measured."""
+        if len(self._seconds) < self._FEWEST:
+            return None
+        return steps * sum(self._seconds) / len(self._seconds) + validations * self._validation

@@ -8,29 +8,28 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ftlab.config import RunConfig
 from ftlab.config.stages import SFT
 from ftlab.core import jobs
 from ftlab.core.endpoint import CONTESTANT
 from ftlab.core.files import DamagedFile, locked, read_cached, write_json, write_text
-from ftlab.core.jobs import Job, StopOutcome, StopResult
-from ftlab.core.processes import is_held, take
-from ftlab.core.quiet import CACHES
+from ftlab.core.jobs import Job, StopResult, write_status
+from ftlab.core.processes import CACHES, is_held, take
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace, is_run
 from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.request import Request
 from ftlab.training.arguments import tracker_variables
 from ftlab.training.failures import explain_death
 from ftlab.training.launcher import accelerate_file, keep_configuration, uses_accelerate
-from ftlab.training.status import RunStatus, damaged, read_status, write_status
+from ftlab.training.status import RunStatus, damaged
 
 if TYPE_CHECKING:
     from ftlab.evaluation.judge_plan import JudgeSettings
-    from ftlab.evaluation.outside import Outside
 
 
 def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
@@ -171,53 +170,33 @@ EVALUATION, STRENGTHS, REWARD_MODEL, JUDGING = "evaluation", "strengths", "rewar
 
 
 def submit_evaluation(
-    run: RunDirectory,
-    workspace: Workspace,
-    *,
-    max_rows: int | None = None,
-    reward_model: RunDirectory | None = None,
-    others: Sequence[RunDirectory] = (),
-    suite: str | None = None,
-    settings: Mapping[str, Any] | None = None,
-    strengths: bool = False,
-    against: Sequence[Outside] = (),
-    price_per_hour: float | None = None,
+    run: RunDirectory, workspace: Workspace, request: Request | None = None, *, strengths: bool = False
 ) -> None:
-    """Evaluate `run` against its base in a separate process; progress is in evaluation/status.json.
+    """Evaluate `run` against its base in a separate process, as `evaluate_whole` does; progress is in
+    evaluation/status.json.
 
-    With `reward_model` (a run), only its answers before and after training are judged. `others` are runs to compare
-    with, `suite` is a data set that replaces the held-out rows, and `settings` replace some of the section evaluation;
-    all three lead to `evaluate_together`, as do sides `against` which to compare and a `price_per_hour`; the key of an
-    address reaches the process through its environment. With `strengths`, only several strengths of the result are
-    measured. Raises FtlabError when a run is still training, has no result, or is being evaluated already, InputError
-    when a setting cannot take its value.
+    The key of an address reaches the process through its environment. With `strengths`, only several strengths of the
+    result are measured. Raises FtlabError when a run is still training, has no result, or is being evaluated already,
+    InputError when a setting cannot take its value.
     """
     from ftlab.config import load_config, with_settings
     from ftlab.evaluation.probes import from_elsewhere
     from ftlab.models.load import is_hub_id
     from ftlab.training import gate
 
+    request = request or Request()
     config = load_config(run.config_file)
-    changes = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
-    changed = with_settings(config, {f"evaluation.{name}": value for name, value in changes.items()})
-    if settings and settings.get("own_metrics"):
+    changed = with_settings(config, request.changes)
+    if request.settings.get("own_metrics"):
         gate.check_code(changed)
-    arguments = ["--evaluate"] + (["--max-rows", str(max_rows)] if max_rows else [])
-    arguments += ["--reward-model", str(reward_model.path)] if reward_model else []
-    arguments += [part for other in others for part in ("--together-with", str(other.path))]
-    arguments += ["--suite", suite] if suite else []
-    arguments += ["--settings", json.dumps(dict(settings))] if settings else []
-    arguments += ["--strengths"] if strengths else []
-    if against or price_per_hour is not None:
-        elsewhere = {"sides": [side.as_dict() for side in against], "price_per_hour": price_per_hour}
-        arguments += ["--against", json.dumps(elsewhere)]
-    keep = [CONTESTANT.key_variable] if any(side.url for side in against) else []
-    bases = [load_config(other.config_file).model.base for other in (run, *others)]
-    online = any(map(is_hub_id, bases)) or from_elsewhere(changed.evaluation.probes) or bool(suite)
+    arguments = ["--strengths"] if strengths else ["--evaluate", json.dumps(request.as_dict())]
+    keep = [CONTESTANT.key_variable] if request.sends else []
+    bases = [load_config(other.config_file).model.base for other in (run, *request.others)]
+    online = any(map(is_hub_id, bases)) or from_elsewhere(changed.evaluation.probes) or bool(request.suite)
     with starting(run):
-        _check_evaluable(run, others)
+        _check_evaluable(run, request.others)
         run.evaluation.mkdir(exist_ok=True)
-        task = STRENGTHS if strengths else REWARD_MODEL if reward_model else EVALUATION
+        task = STRENGTHS if strengths else REWARD_MODEL if request.reward_model else EVALUATION
         jobs.begin(evaluation_of(run), RunStatus(created=time.time(), task=task))
         _start(evaluation_of(run), run, workspace, arguments, config, online=online, keep=keep)
 
@@ -259,13 +238,20 @@ def judging_status(run: RunDirectory) -> RunStatus | None:
     return current if current is not None and request and request.get("created") == current.created else None
 
 
+def _words(run: RunDirectory, gently: str) -> jobs.Words:
+    asked = f"Stopping: it {gently}. Stop again to kill it at once."
+    return jobs.Words(run.id, asked=asked, killed="Killed. Everything saved before that is kept.")
+
+
 def training_of(run: RunDirectory) -> Job:
-    return Job(run.status_file, run.work_lock, run.log_file, (run.path,), run.stop_file)
+    words = _words(run, "saves a checkpoint and its adapter, then stops")
+    return Job(run.status_file, run.work_lock, run.log_file, (run.path,), run.stop_file, words)
 
 
 def evaluation_of(run: RunDirectory) -> Job:
     files = (run.evaluation_status_file, run.evaluation_lock, run.evaluation_log_file)
-    return Job(*files, (run.path,), run.evaluation_stop_file)
+    words = _words(run, "stops in a moment; the answers so far are kept")
+    return Job(*files, (run.path,), run.evaluation_stop_file, words)
 
 
 def status(run: RunDirectory) -> RunStatus:
@@ -280,7 +266,7 @@ def evaluation_status(run: RunDirectory) -> RunStatus | None:
 
 def stop(run: RunDirectory) -> StopResult:
     """Ask the run to save and stop; the second time, kill its process group."""
-    return _stop(run, training_of(run), status(run), "saves a checkpoint and its adapter, then stops")
+    return jobs.stop(training_of(run), status(run))
 
 
 def stop_evaluation(run: RunDirectory) -> StopResult:
@@ -288,7 +274,7 @@ def stop_evaluation(run: RunDirectory) -> StopResult:
     current = evaluation_status(run)
     if current is None:
         return StopResult("idle", "No evaluation is running.")
-    return _stop(run, evaluation_of(run), current, "stops in a moment; the answers so far are kept")
+    return jobs.stop(evaluation_of(run), current)
 
 
 def delete(run: RunDirectory, workspace: Workspace) -> None:
@@ -353,11 +339,7 @@ def environment_for(config: RunConfig, *, online: bool, keep: Iterable[str] = ()
 
 def _settled(job: Job) -> RunStatus:
     try:
-        return jobs.settled(
-            job,
-            lambda: read_status(job.status_file),
-            lambda current, code: explain_death(code, job.log_file, current),
-        )
+        return jobs.settled(job, RunStatus, lambda current, code: explain_death(code, job.log_file, current))
     except FileNotFoundError:
         places = (job.status_file.with_name("config.yaml"), job.status_file.parent.with_name("config.yaml"))
         if any(file.exists() for file in places):
@@ -366,19 +348,6 @@ def _settled(job: Job) -> RunStatus:
         return RunStatus(state="failed", phase="", error={"what": what, "why": None, "try": None})
     except DamagedFile as error:
         return damaged(error)
-
-
-def _stop(run: RunDirectory, job: Job, current: RunStatus, gently: str) -> StopResult:
-    outcome = jobs.stop(job, current)
-    messages: dict[StopOutcome, str] = {
-        "idle": f"Nothing to stop: the state is {current.state}.",
-        "asked": f"Stopping: it {gently}. Stop again to kill it at once.",
-        "killed": "Killed. Everything saved before that is kept.",
-        "ended": "It has already ended.",
-        "unproven": f"Not killed: no process on this machine can be identified as {run.id}. It may still be starting, "
-        "or it runs on another machine or in another container. Stop it there.",
-    }
-    return StopResult(outcome, messages[outcome])
 
 
 Where = Literal["earlier", "later", "first", "last"]

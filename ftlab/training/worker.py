@@ -6,127 +6,101 @@ It waits for its turn on the device, does the work, and writes the outcome to st
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES, SUPERVISED_STAGES
-from ftlab.core.files import locked, read_json
-from ftlab.core.jobs import ended_by
-from ftlab.core.processes import give_way, hold_own, let_go
-from ftlab.core.quiet import quieten
+from ftlab.core import jobs
+from ftlab.core.files import read_json
+from ftlab.core.jobs import Stopped, ended_by
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import byte_size
 from ftlab.core.workspace import Workspace
-from ftlab.errors import FtlabError
+from ftlab.errors import ErrorJson
+from ftlab.evaluation.request import Request
 from ftlab.models.bases.get import ensure_base, telling
 from ftlab.training.checkpoints import remove_cut_off
-from ftlab.training.failures import DISK_FULL_CODE, explain_exception, no_wrong_gradients
+from ftlab.training.failures import explain_exception, no_wrong_gradients
 from ftlab.training.launcher import train_together, uses_accelerate
-from ftlab.training.status import RunGone, StatusWriter, Stopped
-from ftlab.training.supervisor import position, waiting
+from ftlab.training.status import RunGone, StatusWriter
+from ftlab.training.supervisor import evaluation_of, position, training_of, waiting
 from ftlab.training.verify import verify_saved
-
-_TURN_SECONDS = 0.5
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ftlab.training.worker")
     parser.add_argument("run", type=Path)
     parser.add_argument("workspace", type=Path)
-    parser.add_argument("--evaluate", action="store_true")
-    parser.add_argument("--max-rows", type=int)
-    parser.add_argument("--reward-model", type=Path)
-    parser.add_argument("--judge", action="store_true")
-    parser.add_argument("--together-with", type=Path, action="append", default=[])
-    parser.add_argument("--suite")
-    parser.add_argument("--settings", type=json.loads)
-    parser.add_argument("--against", type=json.loads)
+    parser.add_argument("--evaluate", type=json.loads, metavar="REQUEST")
     parser.add_argument("--strengths", action="store_true")
+    parser.add_argument("--judge", action="store_true")
     args = parser.parse_args(arguments)
     run, workspace = RunDirectory(args.run), Workspace.open(args.workspace)
-    quieten()
-    if not args.judge:  # a judge waits for another computer
-        give_way()
-    evaluates = args.evaluate or args.judge
-    stop_file = run.evaluation_stop_file if evaluates else run.stop_file
-    folder = _identity(run.path)
-    try:
-        hold_own(run.evaluation_lock if evaluates else run.work_lock)
-    except FtlabError as error:  # a person has started this process
-        print(error, file=sys.stderr)
-        return error.exit_code
-    writer = StatusWriter(run.evaluation_status_file if evaluates else run.status_file)
+    evaluates = bool(args.evaluate) or args.strengths or args.judge
+    job = evaluation_of(run) if evaluates else training_of(run)
+    folder = _identity(run.path) if run.config_file.exists() else None
 
-    def work() -> str:
-        if args.judge:
-            return judge(run, writer, stop_file)
-        if args.evaluate:
-            reward_model = RunDirectory(args.reward_model) if args.reward_model else None
-            others = [RunDirectory(path) for path in args.together_with]
-            return evaluate(
-                run,
-                writer,
-                stop_file,
-                max_rows=args.max_rows,
-                strengths=args.strengths,
-                reward_model=reward_model,
-                others=others,
-                suite=args.suite,
-                settings=args.settings,
-                **_against(args.against),
-            )
-        return train(run, writer)
+    def ahead() -> int:
+        return 0 if evaluates else len(_queued_before(run, workspace))
 
-    try:
-        # A remote judge does not use the device of this machine.
-        held = turn(run, workspace, writer, stop_file.exists, in_order=not args.evaluate)
-        with contextlib.nullcontext() if args.judge else held:
-            writer.update(state="running", started=time.time(), phase="loading the libraries")
-            with telling(_fetching(writer, stop_file)):
-                outcome = work()
-        writer.update(state=outcome, phase="", finished=time.time(), eta_seconds=None, done=0, total=0)
-        return 0
-    except Stopped:
-        step = 0 if evaluates else writer.status.step
-        before = f"before it continued from step {step}" if step else "before anything was trained"
-        phase = "stopped before it started" if evaluates else f"stopped {before}"
-        with contextlib.suppress(RunGone):
-            writer.update(state="stopped", phase=phase, finished=time.time(), eta_seconds=None)
-        return 0
-    except BaseException as error:
-        if writer.is_gone:  # the error may be a consequence, such as a missing file
-            print(RunGone(run.id), flush=True)
-            return 1
-        reason = explain_exception(error, run.path)
+    def work(writer: StatusWriter) -> str:
+        def waits(phase: str) -> None:
+            writer.update(phase=phase)
+
         try:
-            if reason.get("kind") == "disk":
-                # An incomplete checkpoint is useless, and takes the space that the error needs.
-                remove_cut_off(run)
-            writer.update(state="failed", phase="", error=reason, finished=time.time(), eta_seconds=None)
-            if reason.get("kind") == "damaged":
-                print(reason["what"], flush=True)  # torch's own message suggests disabling its protection
-            else:
-                traceback.print_exc()
-        except OSError:
-            # Not even the error can be written: the exit code tells the parent process.
-            return DISK_FULL_CODE
-        return 1
-    finally:
-        writer.close()
-        if writer.is_gone:
-            leave_nothing(run, folder)
-        let_go()
+            if args.judge:  # a remote judge does not use the device of this machine
+                _begin(writer)
+                return judge(run, writer, run.evaluation_stop_file)
+            with jobs.turn(workspace.device_lock, lambda: job.is_asked_to_stop, waits, ahead):
+                _begin(writer)
+                with telling(_fetching(writer, job)):
+                    if not evaluates:
+                        return train(run, writer)
+                    request = Request.from_dict(args.evaluate) if args.evaluate else Request()
+                    return evaluate(run, writer, run.evaluation_stop_file, request, strengths=args.strengths)
+        except Stopped:
+            step = 0 if evaluates else writer.status.step
+            before = f"before it continued from step {step}" if step else "before anything was trained"
+            raise Stopped("stopped before it started" if evaluates else f"stopped {before}") from None
+
+    code = jobs.run(
+        job,
+        lambda: StatusWriter(job.status_file),
+        work,
+        explain=lambda error: _explained(error, run),
+        gives_way=not args.judge,  # a judge waits for another computer
+    )
+    if folder is not None:
+        leave_nothing(run, folder)
+    return code
+
+
+def _begin(writer: StatusWriter) -> None:
+    writer.update(state="running", started=time.time(), phase="loading the libraries")
+
+
+def _explained(error: BaseException, run: RunDirectory) -> ErrorJson:
+    """Why the run failed, with the whole message in its log."""
+    reason = explain_exception(error, run.path)
+    if reason.get("kind") == "disk":
+        # An incomplete checkpoint is useless, and takes the space that the error needs.
+        remove_cut_off(run)
+    if reason.get("kind") == "damaged":
+        print(reason["what"], flush=True)  # torch's own message suggests disabling its protection
+    else:
+        traceback.print_exc()
+    return reason
 
 
 def leave_nothing(run: RunDirectory, folder: tuple[int, int] | None) -> None:
-    """Remove what this process wrote after the run was deleted; `folder` identifies its original folder."""
+    """Remove what this process wrote if the run was deleted; `folder` identifies its original folder."""
     if not run.path.is_dir() or run.config_file.exists():
         return
     # From the original folder, which may be half deleted, only what a worker writes all the time.
@@ -211,26 +185,23 @@ def _note_memory(run: RunDirectory, writer: StatusWriter, what: str) -> None:
     device = pick_device(load_config(run.config_file).launcher.device)
     peak = peak_memory(device)
     writer.update(peak_bytes=peak)
-    print(f"{what}; {held_memory(device) / 2**30:.2f} GB held, at most {peak / 2**30:.2f} GB", flush=True)
+    print(f"{what}; {byte_size(held_memory(device))} held, at most {byte_size(peak)}", flush=True)
 
 
 def evaluate(
     run: RunDirectory,
     writer: StatusWriter,
     stop_file: Path,
+    request: Request | None = None,
     *,
-    max_rows: int | None = None,
     strengths: bool = False,
-    **options: Any,
 ) -> str:
-    """Evaluate `run` as its stage requires, with the `options` of `evaluate_whole`; with `strengths` measure these
-    alone. Returns the final state."""
-    from ftlab.evaluation.batches import Stopped
-
+    """Evaluate `run` as its stage and the `request` require; with `strengths` measure these alone. Returns the final
+    state."""
     began = time.monotonic()
     writer.update(phase="loading the model", done=0, total=0)
     try:
-        more: dict[str, Any] = {"max_rows": max_rows, "should_stop": stop_file.exists, "progress": _progress(writer)}
+        more: dict[str, Any] = {"should_stop": stop_file.exists, "progress": _progress(writer)}
         with ended_by(stop_file.exists, Stopped):
             from ftlab.evaluation.compare import evaluate_whole
             from ftlab.evaluation.strengths import measure_strengths
@@ -238,7 +209,7 @@ def evaluate(
             if strengths:
                 measure_strengths(run, **more)
             else:
-                evaluate_whole(run, **more, **options)
+                evaluate_whole(run, request, **more)
     except Stopped:
         what, again = "The evaluation was stopped.", _evaluate(run)
         if strengths:
@@ -253,7 +224,6 @@ def evaluate(
 def judge(run: RunDirectory, writer: StatusWriter, stop_file: Path) -> str:
     """Judge the stored answers of `run` with a model behind an address, by the settings in judging.json. Returns the
     final state."""
-    from ftlab.evaluation.batches import Stopped
     from ftlab.evaluation.judge import judge_by_endpoint
     from ftlab.evaluation.judge_plan import JudgeSettings
 
@@ -272,7 +242,6 @@ def judge(run: RunDirectory, writer: StatusWriter, stop_file: Path) -> str:
 def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
     """Evaluate the base before the first training step. Raises Stopped; any other failure becomes a warning, because
     the base can be evaluated after training too."""
-    from ftlab.evaluation import batches
     from ftlab.evaluation.compare import evaluate_before
     from ftlab.evaluation.material import has_references
     from ftlab.training.setup import chat_tokenizer
@@ -286,16 +255,14 @@ def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Non
     report = _progress(writer)
     try:
         chat_tokenizer(run, config, writer)  # chooses the chat template for all that follows
-        with ended_by(run.stop_file.exists, batches.Stopped):
+        with ended_by(run.stop_file.exists, Stopped):
             evaluate_before(
                 run,
                 progress=lambda phase, done, total: report(f"before training: {phase}", done, total),
                 should_stop=run.stop_file.exists,
             )
         _note_memory(run, writer, f"asked the base in {time.monotonic() - began:.1f} s")
-    except batches.Stopped:
-        raise Stopped from None
-    except RunGone:
+    except (Stopped, RunGone):
         raise
     except Exception as error:
         traceback.print_exc()
@@ -306,25 +273,12 @@ def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Non
 
 def _answer_replay(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
     """Let the base answer the prompts for replay, before any process trains. Raises Stopped."""
-    from ftlab.evaluation import batches
     from ftlab.training.self_replay import ensure_answers
 
-    try:
-        with ended_by(run.stop_file.exists, batches.Stopped):
-            seconds = ensure_answers(run, config, writer, should_stop=run.stop_file.exists)
-    except batches.Stopped:
-        raise Stopped from None
+    with ended_by(run.stop_file.exists, Stopped):
+        seconds = ensure_answers(run, config, writer, should_stop=run.stop_file.exists)
     if seconds:
         _note_memory(run, writer, f"the base answered the prompts for replay in {seconds:.1f} s")
-
-
-def _against(asked: dict[str, Any] | None) -> dict[str, Any]:
-    """The options of `evaluate_whole` for sides that answer elsewhere, as `submit_evaluation` passes them on."""
-    from ftlab.evaluation.outside import Outside
-
-    if not asked:
-        return {}
-    return {"against": [Outside.from_dict(side) for side in asked["sides"]], "price_per_hour": asked["price_per_hour"]}
 
 
 def _progress(writer: StatusWriter) -> Callable[[str, int, int], None]:
@@ -334,34 +288,16 @@ def _progress(writer: StatusWriter) -> Callable[[str, int, int], None]:
     return progress
 
 
-def _fetching(writer: StatusWriter, stop_file: Path) -> Callable[[str, int, int], None]:
+def _fetching(writer: StatusWriter, job: jobs.Job) -> Callable[[str, int, int], None]:
     """As `_progress`; stopping the run also ends the download."""
     report = _progress(writer)
 
     def progress(phase: str, done: int, total: int) -> None:
-        if stop_file.exists():
+        if job.is_asked_to_stop:
             raise Stopped
         report(phase, done, total)
 
     return progress
-
-
-@contextlib.contextmanager
-def turn(
-    run: RunDirectory, workspace: Workspace, writer: StatusWriter, stop_asked: Callable[[], bool], *, in_order: bool
-) -> Iterator[None]:
-    """Hold the device, after all runs that are ahead in the queue. Raises Stopped when asked to stop while waiting."""
-    while True:
-        if stop_asked():
-            raise Stopped
-        ahead = _queued_before(run, workspace) if in_order else []
-        if not ahead:
-            with locked(workspace.device_lock, wait=False) as mine:
-                if mine:
-                    yield
-                    return
-        writer.update(phase=f"waiting for the device{f', {len(ahead)} ahead in the queue' if ahead else ''}")
-        time.sleep(_TURN_SECONDS)
 
 
 def _queued_before(run: RunDirectory, workspace: Workspace) -> list[RunDirectory]:

@@ -34,12 +34,12 @@ def ensure(name: str) -> None:
         importlib.import_module(name)
 
 
-def release_chat(device: str) -> threading.Thread:
-    """Free the GPU memory of the chat models for a run that starts on `device` (auto, cpu or cuda).
+def release_models(device: str) -> threading.Thread:
+    """Free the GPU memory of the models of Chat and of live tests for a run that starts on `device` (auto, cpu, cuda).
 
     Runs in a thread, because an answer in progress is finished first. The run needs longer to load its libraries.
     """
-    from ftlab.evaluation.duet import release_for
+    from ftlab.evaluation.loaded import release_for
 
     thread = threading.Thread(target=release_for, args=(device,), daemon=True, name="release")
     thread.start()
@@ -47,9 +47,9 @@ def release_chat(device: str) -> threading.Thread:
 
 
 def make_room(run: RunDirectory) -> threading.Thread:
-    """Like `release_chat`, for more work on `run`."""
+    """Like `release_models`, for more work on `run`."""
     config = run_files.config(run)
-    return release_chat(config.launcher.device if config else "auto")
+    return release_models(config.launcher.device if config else "auto")
 
 
 def _import(served: threading.Event) -> None:

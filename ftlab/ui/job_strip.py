@@ -13,7 +13,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.arena import answers as answering
-from ftlab.core.jobs import StopResult
+from ftlab.core.jobs import Status, StopResult
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.ui import run_files, run_names
@@ -25,7 +25,7 @@ from ftlab.ui.run_view.preference_curves import decided
 
 _STOPPING = {
     "training": "stops, with what is trained saved; press again to kill it",
-    "evaluation": "what was answered is kept; press again to kill it",
+    "evaluation": "answers so far are kept; press again to kill it",
 }
 
 
@@ -99,9 +99,7 @@ def show_now(job: Job | None, workspace: Workspace) -> Markup:
     return show(job, run_files.metrics(job.run) if job else [], answering.at_work(workspace))
 
 
-def show(
-    job: Job | None, metrics: list[dict[str, Any]], answers: Sequence[tuple[str, answering.Status]] = ()
-) -> Markup:
+def show(job: Job | None, metrics: list[dict[str, Any]], answers: Sequence[tuple[str, Status]] = ()) -> Markup:
     """One line about the job with its progress bar; empty without one. `answers`: those in progress for blind tests."""
     beside = join(_answers(*texts) for texts in answers)
     if job is None and not answers:
@@ -153,7 +151,7 @@ def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
     )
 
 
-def _answers(test_id: str, status: answering.Status) -> Markup:
+def _answers(test_id: str, status: Status) -> Markup:
     return Markup('<div class="ft-strip-line" data-test="{}"><strong>{}</strong><span>{}</span></div>{}').format(
         test_id,
         "Answers for the blind test, stopping" if status.state == "stopping" else "Answers for the blind test",

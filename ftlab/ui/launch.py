@@ -17,8 +17,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from ftlab.core import hosts
-from ftlab.core.processes import FOR_THE_APP, NICE
-from ftlab.core.quiet import quieten
+from ftlab.core.processes import FOR_THE_APP, NICE, quieten
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.ui import help, programs
@@ -114,7 +113,7 @@ def _tell(url: str, public: str | None, who: access.Access | None) -> None:
         print(f"ftlab is at {url}{f' and, for everybody with the link, at {public}' if public else ''}", flush=True)
         return
     if not who.by_link:
-        print(f"ftlab is at {url}{f' and at {public}' if public else ''}, for whoever has the password", flush=True)
+        print(f"ftlab is at {url}{f' and at {public}' if public else ''}, protected by your password", flush=True)
         return
     place = (public or url).rstrip("/")
     print(f"ftlab is at {place}{who.link()} (this link lets one browser in, once)", flush=True)

@@ -24,7 +24,7 @@ from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.data import findings as data_findings
 from ftlab.ui.tabs.data import lengths as data_lengths
 from ftlab.ui.tabs.evaluate import result as evaluate_result
-from ftlab.ui.tabs.evaluate.strength_view import strengths_view
+from ftlab.ui.tabs.evaluate.result import strengths_view
 
 if TYPE_CHECKING:
     from ftlab.data.checks import Report

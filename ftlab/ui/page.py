@@ -47,11 +47,12 @@ class TabModule(Protocol):
 @dataclass(frozen=True)
 class Door:
     """A way into a tab: `fill(value)` gives updates of `outputs`. If several tabs have a door of that name,
-    `accepts(value)` tells which of them takes `value`."""
+    `accepts(value)` tells which of them takes `value`. `js` then runs in the browser."""
 
     outputs: Sequence[Any]
     fill: Callable[[Any], dict[Any, Any]]
     accepts: Callable[[Any], bool] = lambda value: True
+    js: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,17 +98,22 @@ class Page:
             return go(event, *values)
 
         outputs = list(dict.fromkeys(component for way in ways.values() for component in way.outputs))
-        on(trigger, pick if value is not None and takes_event(value) else go, inputs, [self.tabs, *outputs], **settings)
+        handler = pick if value is not None and takes_event(value) else go
+        taken = on(trigger, handler, inputs, [self.tabs, *outputs], **settings)
+        for way in ways.values():
+            if way.js:
+                taken.then(None, js=way.js, api_visibility="private")
 
 
 @dataclass(frozen=True)
 class Choices:
     """The selections on the page, stored in the workspace. A reload, a second page and a restart restore them.
 
-    Empty: the newest, or the default. Runs are ids.
+    Empty: the newest, or the default. Runs are ids. `preferences`: the Preferences tab's own data, see its `own_data`.
     """
 
     data: str = ""
+    preferences: str = ""
     base: str = ""
     preset: str = ""
     evaluated: str = ""

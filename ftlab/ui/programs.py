@@ -62,7 +62,7 @@ def offer(workspace: Workspace) -> None:
 
         wanted = build_config(config or {})
         run = supervisor.submit(wanted, workspace)
-        background.release_chat(wanted.launcher.device)
+        background.release_models(wanted.launcher.device)
         return {"run": run.id, "state": supervisor.status(run).state}
 
     def status(run: str = "last") -> dict:
@@ -96,10 +96,11 @@ def offer(workspace: Workspace) -> None:
             max_rows: rows at most
             settings: those of the section evaluation of a run, e.g. {"prompted": true}
         """
+        from ftlab.evaluation.request import Request
         from ftlab.training import supervisor
 
         directory = workspace.run(run)
-        supervisor.submit_evaluation(directory, workspace, max_rows=max_rows, settings=settings)
+        supervisor.submit_evaluation(directory, workspace, Request(max_rows=max_rows, settings=settings or {}))
         return {"run": directory.id, "state": "queued"}
 
     def chat(
@@ -240,7 +241,7 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
     if isinstance(value, str) and "\0" in value:
         raise InputError(f"{name} holds a character with the number 0", allowed="other text")
     if isinstance(value, int | float) and not -(2**63) <= value < 2**63:  # excludes nan
-        raise InputError(f"{name} is no number to count with", allowed=in_words)
+        raise InputError(f"{name} is out of range", allowed=in_words)
     if not (fits and isinstance(value, bool) == (bool in allowed)):
         text = whole(json.dumps(value, ensure_ascii=False, default=str)[:80])
         raise InputError(f"{name} cannot be {text}", allowed=in_words)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ftlab.core.words import listed
 from ftlab.data.version_store import PREFIX
 from ftlab.errors import InputError
 from ftlab.ui import run_files
+from ftlab.ui.kit.forms import fields
 from ftlab.ui.run_stages import TITLES
 
 LONGEST = 80  # characters of a name
@@ -61,7 +63,7 @@ def made_name(run: RunDirectory, *, dated: bool = True) -> str:
     return f"{name}, {started(run)}" if dated else name
 
 
-def started(run: RunDirectory) -> str:
+def started(run: RunDirectory, clock: str = "%H:%M") -> str:
     """When `run` began, as day and local time: "today 22:11"."""
     status = run_files.status(run)
     timestamp = status.started or status.created
@@ -70,16 +72,64 @@ def started(run: RunDirectory) -> str:
     then, now = time.localtime(timestamp), time.localtime()
     ago = (time.mktime((*now[:3], 12, 0, 0, 0, 0, -1)) - time.mktime((*then[:3], 12, 0, 0, 0, 0, -1))) / 86400
     day = {0: "today", 1: "yesterday"}.get(round(ago))
-    return f"{day or time.strftime('%-d %b %Y', then)} {time.strftime('%H:%M', then)}"
+    return f"{day or time.strftime('%-d %b %Y', then)} {time.strftime(clock, then)}"
 
 
 def choices(runs: Sequence[RunDirectory]) -> list[tuple[str, str]]:
-    """(name, id) of `runs` for a dropdown; the end of the id tells runs of the same name apart."""
-    names = [name_of(run) for run in runs]
-    return [
-        (f"{name} ({_TIME.sub('', run.id)})" if names.count(name) > 1 else name, run.id)
-        for name, run in zip(names, runs, strict=True)
-    ]
+    """(name, id) of `runs` for a dropdown."""
+    return [(name, run.id) for name, run in zip(told_apart(runs), runs, strict=True)]
+
+
+def told_apart(runs: Sequence[RunDirectory], *, dated: bool = True) -> list[str]:
+    """The names of `runs` for a list, no two the same. Runs of one name say which settings differ. If none does, they
+    say the second in which they began, and if that is the same too, the end of their id.
+
+    `dated` is as in `name_of`: False for a list with the dates beside.
+    """
+    alike: dict[str, list[RunDirectory]] = defaultdict(list)
+    for run in runs:
+        alike[name_of(run, dated=False)].append(run)
+    names = {
+        run.id: ", ".join(filter(None, [name, settings]))
+        for name, group in alike.items()
+        for run, settings in zip(group, _differing(group), strict=True)
+    }
+    ends = {run.id: started(run) if dated and name_of(run) != name_of(run, dated=False) else "" for run in runs}
+
+    def named(run: RunDirectory) -> str:
+        return ", ".join(filter(None, [names[run.id], ends[run.id]]))
+
+    for tell in (lambda run: started(run, "%H:%M:%S"), lambda run: _TIME.sub("", run.id)):
+        seen = {run.id: (named(run), "" if dated else started(run)) for run in runs}
+        taken = Counter(seen.values())
+        ends |= {run.id: tell(run) for run in runs if taken[seen[run.id]] > 1}
+    return [named(run) for run in runs]
+
+
+# Compared first where runs have the same name.
+_FIRST_COMPARED = ("optimisation.epochs", "optimisation.learning_rate", "method.rank", "optimisation.seed")
+_NOT_COMPARED = ("name", "data.source", "tracking.", "launcher.", "evaluation.batch_size")
+_MOST_TOLD, _LONGEST_VALUE = 2, 24
+
+
+def _differing(runs: Sequence[RunDirectory]) -> list[str]:
+    """For each of `runs` its values of the settings in which they differ, at most two: "epochs 6, LoRA rank 32"."""
+    configs = [run_files.config(run) for run in runs]
+    values = [config.model_dump() for config in configs if config is not None]
+    if len(runs) < 2 or len(values) < len(runs):
+        return [""] * len(runs)
+    told: list[list[str]] = []
+    known = fields()
+    for path in dict.fromkeys((*_FIRST_COMPARED, *known)):
+        section, _, name = path.partition(".")
+        cells = [dump[section][name] if name else dump[section] for dump in values]
+        texts = [f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells]
+        if len(set(texts)) > 1 and len(max(texts, key=len)) <= _LONGEST_VALUE and not path.startswith(_NOT_COMPARED):
+            title = known[path].title or path
+            title = title[:1].lower() + title[1:] if title.split()[0][1:].islower() else title
+            without = {"None": f"no {title}", "False": f"no {title}", "": f"no {title}", "True": title}
+            told.append([without.get(text, f"{title} {text}") for text in texts])
+    return [", ".join(row) for row in zip(*told[:_MOST_TOLD], strict=True)] or [""] * len(runs)
 
 
 def data_name(config: RunConfig) -> str:

@@ -19,9 +19,10 @@ import numpy as np
 
 from ftlab.evaluation import margins, significance
 from ftlab.evaluation.before_after import _figures
-from ftlab.evaluation.forgetting import gain_loss, score_forgetting
+from ftlab.evaluation.forgetting import gain_loss
 from ftlab.evaluation.metrics.measures import MeasureOptions, measure_answers, measure_losses
 from ftlab.evaluation.verdict import judge
+from tests.comparisons import score_forgetting
 
 ROWS = (10, 20, 50, 100, 200, 1000)
 WORDS = np.array([f"w{place}" for place in range(60)])

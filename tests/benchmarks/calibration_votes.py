@@ -19,12 +19,13 @@ import numpy as np
 from scipy.stats import binomtest
 
 from ftlab.arena.ballots import Ballot
+from ftlab.arena.controls import quality
 from ftlab.arena.evidence import agreement, at_large, decide, length_confound
 from ftlab.arena.handing_out import Unit, choose, still_open
 from ftlab.arena.power import Chances, power
 from ftlab.evaluation.clusters import clustered_share
 from ftlab.evaluation.significance import LEVEL, wilson_interval
-from tests.votes_simulated import TITLES, Population, error_rates, simulate
+from tests.votes_simulated import TITLES, Population, error_rates, simulate, simulate_with_careless, worse_by
 
 Row = dict[str, Any]
 COLUMNS = ("verdict", "design", "false alarms", "before", "power", "coverage", "coverage before")
@@ -32,6 +33,10 @@ ORDER = {"first": 0, "second": 1}
 # Raters x prompts, and the spread of their tastes in log-odds; negative: each leans one way or the other, by as much.
 TASTES = [(1, 40, 0.0), (3, 60, 0.0), (3, 60, 0.5), (3, 60, 1.0), (3, 60, -1.0), (5, 40, 1.0), (6, 30, -1.0)]
 TASTES += [(7, 30, -2.0), (8, 25, 0.7), (10, 60, 1.0)]
+
+# Points, raters, prompts, the share of ties and how alike raters are.
+MARGINS = [(5, 1, 200, 0.0, 0.0), (5, 3, 200, 0.2, 0.2), (10, 1, 40, 0.2, 0.0), (10, 2, 150, 0.2, 0.3)]
+MARGINS += [(15, 3, 60, 0.2, 0.2), (20, 1, 40, 0.0, 0.0)]
 
 PLANS = [(Chances(0.7, 0.2), 50), (Chances(0.72, 0.2, 3), 40), (Chances(0.795, 0.2, contestants=3), 40)]
 PLANS += [(Chances(0.655, 0.2, contestants=3), 40), (Chances(0.75, 0.2, contestants=4), 60)]
@@ -48,7 +53,8 @@ def table(tests: int = 400) -> str:
 
 def measured(tests: int = 400, seed: int = 0) -> list[Row]:
     """One row for each verdict and design, with the keys COLUMNS; shares of 0 to 1, None where it has no meaning."""
-    rows = [*_verdicts(tests, seed), *_uneven(tests, seed), *_intervals(tests, seed), *_checks(tests, seed)]
+    rows = [*_verdicts(tests, seed), *_margins(tests, seed), *_excluded(tests, seed), *_uneven(tests, seed)]
+    rows += [*_intervals(tests, seed), *_checks(tests, seed)]
     return [*rows, *_promises(tests, seed), *_sides(seed)]
 
 
@@ -76,6 +82,61 @@ def _verdicts(tests: int, seed: int) -> list[Row]:
         rows.append(_row("better or worse", design, false_alarms=general, before=wrong, power=some["general_better"]))
         if not taste:
             rows.append(_row("... for these raters", design, false_alarms=wrong, before=wrong, power=some["better"]))
+    return rows
+
+
+def _margins(tests: int, seed: int) -> list[Row]:
+    """A contestant that is worse by exactly the margin: "no worse" is a false alarm. Power: raters prefer neither."""
+    rows = []
+    for points, raters, prompts, ties, alike in MARGINS:
+        at = worse_by(points / 100, Population(0.5, prompts, raters, ties, alike))
+        shape: dict[str, Any] = {"seed": seed, "margin": points / 100}
+        for planned, words in ((raters * prompts, ""), (None, ", evidence alone")):
+            wrong = error_rates(at, tests, planned=planned, **shape)
+            equal = error_rates(replace(at, rate=0.5), tests, planned=planned, **shape)
+            design = f"{points} points, {raters} x {prompts}, ties {ties:.0%}{words}"
+            rows.append(_row("no worse", design, false_alarms=wrong["better"], power=equal["better"]))
+            rows.append(_row("worse by more", design, false_alarms=wrong["worse"]))
+    return rows
+
+
+def _excluded(tests: int, seed: int) -> list[Row]:
+    """Verdicts after the rule on raters excluded some; "before": without the rule."""
+    rows = []
+    for raters, careless, prompts, margin in ((3, 1, 60, 0.0), (4, 2, 40, 0.0), (3, 1, 80, 0.15)):
+        at, said = Population(0.5, prompts, raters, 0.1, 0.3), Counter()
+        null = worse_by(margin, at) if margin else at
+        for rate, true in ((null.rate, "null"), (0.5 if margin else 0.7, "power")):
+            rng = random.Random(f"{seed} {raters} {prompts} {true}")
+            for _ in range(tests):
+                votes, items, right = simulate_with_careless(replace(at, rate=rate), careless, rng)
+                out = {
+                    row["rater"]
+                    for row in quality(votes, items, right, min_attention=0.75, min_consistency=0.4)
+                    if row["excluded"]
+                }
+                kept = [vote for vote in votes if vote.rater not in out]
+                for name, some, each in (("kept", kept, raters - len(out)), ("all", votes, raters)):
+                    decision = decide(some, *TITLES, planned=len(some), wanted=each, margin=margin)
+                    said[true, name] += decision.winner == "second" or (not margin and decision.winner is not None)
+                said[true, "out"] += len(out)
+        design = f"{raters} x {prompts}, {careless} careless"
+        rows.append(
+            _row(
+                f"no worse by {100 * margin:.0f}, raters excluded" if margin else "better or worse, raters excluded",
+                f"{design}; {said['null', 'out'] / tests:.1f} excluded",
+                false_alarms=said["null", "kept"] / tests,
+                power=said["power", "kept"] / tests,
+            )
+        )
+        rows.append(
+            _row(
+                "... with all raters",
+                design,
+                false_alarms=said["null", "all"] / tests,
+                power=said["power", "all"] / tests,
+            )
+        )
     return rows
 
 

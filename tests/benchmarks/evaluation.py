@@ -1,16 +1,20 @@
 """How fast ftlab scores and answers held-out rows, beside the ways a person would write down first.
 
     python -m tests.benchmarks.evaluation --rows 500 --prompts 100
+    python -m tests.benchmarks.evaluation --base smollm2 --rows 50 --prompts 100 --labelled 10 --repeats 1
 
 Losses of the same rows under the same model: ftlab's (`score_losses`), a loop over single rows with the loss that
 transformers works out, and the way of the `perplexity` metric of `evaluate` (batches of 16 as they come, padded to the
 longest of all rows, all logits; its script is fetched from the Hub, so what it does is written out here). Answers of
-at most 64 tokens: in batches of 32 against one `generate` per prompt. The ways take turns; ratios are of medians.
+at most 64 tokens: in batches of 32 against one `generate` per prompt, and the same after one instruction of some
+hundred tokens. The likelihood of each of 20 labels after each message of a bank's customers, against batches and a loop
+that read the message again for each label. The ways take turns; ratios are of medians.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import statistics
 import time
@@ -22,12 +26,14 @@ import torch
 
 from ftlab.config import ModelConfig
 from ftlab.data.rendering import Encoded, encode, encode_prompt, stop_token_ids
+from ftlab.evaluation import generate, losses
 from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.losses import score_losses
 from ftlab.models.load import context_length, load_base, load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "alpaca_en_demo.json"
+LABELS = ROOT.parent / "shared" / "data" / "banking77_test.csv"
 NEW_TOKENS = 64
 
 
@@ -36,10 +42,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=500)
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--labelled", type=int, default=10, help="messages of which every label is scored")
+    parser.add_argument("--base", default="starter")
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--labels", type=Path, default=LABELS)
     given = parser.parse_args()
-    tokenizer, model = load_tokenizer("starter"), load_base(ModelConfig(), device="cpu")
-    context = context_length(ModelConfig())
+    base = ModelConfig(base=given.base)
+    tokenizer, model = load_tokenizer(given.base), load_base(base, device="cpu")
+    context = context_length(base)
     examples = [messages_of(row) for row in json.loads(given.data.read_text())]
     rows = [row for row in (encode(example, tokenizer) for example in examples) if len(row.input_ids) <= context]
     rows = rows[: given.rows]
@@ -55,14 +65,58 @@ def main() -> None:
     report(scoring, given.repeats, "losses", lambda seconds: f"{tokens / seconds:7.0f} tokens/s")
     stops = stop_token_ids(tokenizer, model.generation_config)
 
-    def answers(batch_rows: int) -> int:
-        found = generate_answers(
+    def answers(batch_rows: int, prompts: list[list[int]] = prompts) -> int:
+        made = generate_answers(
             model, tokenizer, prompts, max_new_tokens=NEW_TOKENS, stop_ids=stops, batch_rows=batch_rows, context=context
         )
-        return sum(answer.tokens for answer in found.answers)
+        return sum(answer.tokens for answer in made.answers)
 
     answering = {"in batches": lambda: answers(32), "one by one": lambda: answers(1)}
     report(answering, given.repeats, f"answers to {len(prompts)} prompts", lambda seconds: "")
+
+    messages, labels = labelled(given.labels, given.labelled)
+    instruction = f"Name the intent of the message. Answer with one of: {', '.join(labels)}."
+    asked = [[{"role": "user", "content": f"{instruction}\n\n{message}"}] for message in messages]
+    instructed = [encode_prompt(messages, tokenizer) for messages in asked]
+    answering = {
+        "read once": lambda: answers(32, instructed),
+        "read again": lambda: read_again(lambda: answers(32, instructed)),
+        "one by one": lambda: answers(1, instructed),
+    }
+    report(answering, given.repeats, f"answers to {len(instructed)} prompts after one instruction", lambda seconds: "")
+    of_labels = [encode([*a, {"role": "assistant", "content": label}], tokenizer) for a in asked for label in labels]
+    scoring = {
+        "read once": lambda: score_losses(model, of_labels, pad_token_id=tokenizer.pad_token_id).perplexity,
+        "read again": lambda: read_again(
+            lambda: score_losses(model, of_labels, pad_token_id=tokenizer.pad_token_id).perplexity
+        ),
+        "a plain loop": lambda: plain_loop(model, of_labels),
+    }
+    report(
+        scoring,
+        given.repeats,
+        f"the likelihood of {len(labels)} labels after each of {len(asked)} messages",
+        lambda seconds: f"{seconds / len(asked):7.2f} s each",
+    )
+
+
+def labelled(path: Path, count: int, most: int = 20) -> tuple[list[str], list[str]]:
+    """The first `count` messages of each of the first labels in turn, and the labels."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = [(row["text"], row["category"]) for row in csv.DictReader(stream)]
+    labels = list(dict.fromkeys(label for _, label in rows))[:most]
+    of_each = {label: iter([text for text, own in rows if own == label]) for label in labels}
+    return [next(of_each[labels[place % len(labels)]]) for place in range(count)], labels
+
+
+def read_again(way: Callable[[], Any]) -> Any:
+    """As before what texts begin with was read once."""
+    kept = losses.reads_once
+    losses.reads_once = generate.reads_once = lambda model: False
+    try:
+        return way()
+    finally:
+        losses.reads_once = generate.reads_once = kept
 
 
 def messages_of(row: dict[str, str]) -> list[dict[str, str]]:

@@ -29,6 +29,7 @@ from typing import Any
 
 from ftlab.config import RunConfig, build_config
 from ftlab.core.files import read_jsonl, write_text
+from ftlab.core.jobs import write_status
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import freeze, prepare
@@ -40,7 +41,7 @@ from ftlab.models.load import load_run
 from ftlab.models.strength import AS_TRAINED, set_strength
 from ftlab.training.self_replay import ensure_answers
 from ftlab.training.sft import train_sft
-from ftlab.training.status import RunStatus, StatusWriter, write_status
+from ftlab.training.status import RunStatus, StatusWriter
 from ftlab.training.trainer import head_logits, hidden_states
 
 _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -123,16 +123,21 @@ def build_model(name: str, folder: Path) -> Any:
     return model
 
 
-def matrix_rate(size: int = 1024, seconds: float = 2.0) -> float:
-    """Floating point operations per second of float32 matrix products on this machine."""
+def matrix_rate(seconds: float = 2.0, *, gpu: bool = False) -> float:
+    """Floating point operations per second of matrix products: float32 on the CPU, bf16 on the GPU."""
     import torch
 
-    one, other = torch.randn(size, size), torch.randn(size, size)
-    one @ other
+    size, dtype, times = (8192, torch.bfloat16, 10) if gpu else (1024, torch.float32, 1)
+    left, right = (torch.randn(size, size, device="cuda" if gpu else "cpu", dtype=dtype) for _ in range(2))
+    wait = torch.cuda.synchronize if gpu else lambda: None
+    left @ right
+    wait()
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        one @ other
-        done += 1
+        for _ in range(times):
+            left @ right
+        wait()
+        done += times
     return done * 2 * size**3 / (time.perf_counter() - began)
 
 
@@ -170,17 +175,24 @@ def ftlab_trainer(folder: Path) -> Any:
     from ftlab.config import build_config
     from ftlab.core.workspace import Workspace
     from ftlab.data.splits import freeze, prepare
+    from ftlab.models.load import shape_of
     from ftlab.training.sft import prepare_training
     from ftlab.training.status import StatusWriter
 
     config = build_config(
         {
             "model": {"base": str(folder / "model")},
-            "data": {"source": str(folder / "rows.jsonl"), "validation_fraction": 0, "test_fraction": 0},
+            "data": {
+                "source": str(folder / "rows.jsonl"),
+                "validation_fraction": 0,
+                "test_fraction": 0,
+                "replay": "none",
+            },
             "method": {"rank": RANK},
             "optimisation": {"epochs": 1, "batch_size": BATCH, "max_length": MAX_LENGTH, "learning_rate": 2e-4},
         }
     )
+    config = config.resolved(shape_of(config.model))
     run = Workspace.open(tempfile.mkdtemp(dir=folder)).create_run("benchmark")
     freeze(prepare(config.data), run)
     return prepare_training(run, config, StatusWriter(run.status_file)).trainer

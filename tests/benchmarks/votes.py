@@ -1,11 +1,14 @@
 """Fifty raters vote at once over HTTP: how long the page takes to answer, and whether every vote is there once.
 
-    python tests/benchmarks/votes.py [--raters 50] [--rounds 5] [--seconds 30] [--database URL | --postgres]
+    python tests/benchmarks/votes.py [--raters 50] [--registered 50] [--rounds 5] [--seconds 30] [--kills 0]
+                                     [--database URL | --postgres]
 
 The raters' page is served by a process of its own. Every rater loads the page; then, `rounds` times, all vote in the
 same moment; then, for `seconds`, each votes again and again after reading for 2 to 6 seconds. Every vote is sent a
-second time, as a nervous thumb does. Prints one JSON object: seconds to an answer (median, 95th and 99th percentile,
-longest), what a message costs the server in processor time, and the votes that were acknowledged, lost and doubled.
+second time, as a nervous thumb does. `registered` raters have a link; those beyond `raters` never come. With `kills`,
+the server is then killed without warning and started anew, and all of it is done again. Prints one JSON object: seconds
+to an answer (median, 95th and 99th percentile, longest), what a message costs the server in processor time, and the
+votes that were acknowledged, lost and doubled.
 """
 
 from __future__ import annotations
@@ -88,7 +91,8 @@ class Thumb:
         return response.json()
 
     def _look(self, reply: dict[str, str]) -> None:
-        found = re.search(r'data-trial="([\w-]+)"', reply["screen"])
+        votes = 'data-do="vote"' in reply["screen"]  # else it is the end, or a guess before it
+        found = re.search(r'data-trial="([\w-]+)"', reply["screen"]) if votes else None
         self.trial = found[1] if found else ""
 
 
@@ -157,20 +161,29 @@ def served(workspace: Workspace, url: str | None) -> Iterator[tuple[str, psutil.
         server.wait()
 
 
-def measure(raters: int, rounds: int, seconds: float, url: str | None) -> dict[str, Any]:
+def measure(
+    raters: int, rounds: int, seconds: float, url: str | None, *, registered: int = 0, kills: int = 0
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ftlab-votes-") as folder:
         workspace = Workspace.open(folder)
         store = open_store(workspace, url)
-        each = rounds + int(seconds / 2) + 2
+        each = (rounds + int(seconds / 2) + 2) * (1 + kills)
 
         def write(prompt: int, contestant: int) -> str:
             return " ".join(random.Random(f"{prompt} {contestant}").choices(WORDS, k=120))
 
         prompts = max(100, each)
-        test_id, _ = opened(store, names=[""] * raters, prompts=prompts, votes_per_prompt=raters, write=write)
-        keys = [link.token for link in links.links(store, test_id)]
-        with served(workspace, url) as (address, server):
-            thumbs, figures = asyncio.run(crowd(address, server, keys, rounds, seconds))
+        test_id, _ = opened(
+            store, names=[""] * max(raters, registered), prompts=prompts, votes_per_prompt=raters, write=write
+        )
+        keys = [link.token for link in links.links(store, test_id)][:raters]
+        thumbs: list[Thumb] = []
+        figures: dict[str, Any] = {}
+        for kill in range(1 + kills):
+            with served(workspace, url) as (address, server):
+                these, measured = asyncio.run(crowd(address, server, keys, rounds, seconds))
+            thumbs += these
+            figures |= {f"{name}_after_kill_{kill}" if kill else name: value for name, value in measured.items()}
         acknowledged = [trial for thumb in thumbs for trial in thumb.acknowledged]
         with store.reading() as connection:
             kept = connection.execute(select(votes.c.trial_id)).scalars().all()
@@ -181,6 +194,7 @@ def measure(raters: int, rounds: int, seconds: float, url: str | None) -> dict[s
     return {
         "database": kind,
         "raters": raters,
+        "registered": max(raters, registered),
         "cores": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 1),
         **figures,
@@ -195,13 +209,20 @@ def measure(raters: int, rounds: int, seconds: float, url: str | None) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raters", type=int, default=50)
+    parser.add_argument("--registered", type=int, default=0, help="raters with a link (default: those who vote)")
+    parser.add_argument("--kills", type=int, default=0, help="how often the server is killed and started anew")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--database", help="the address of a PostgreSQL database")
     parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL server that is started for it")
     given = parser.parse_args()
     with postgres_server() if given.postgres else contextlib.nullcontext(given.database) as url:
-        print(json.dumps(measure(given.raters, given.rounds, given.seconds, url), indent=1))
+        print(
+            json.dumps(
+                measure(given.raters, given.rounds, given.seconds, url, registered=given.registered, kills=given.kills),
+                indent=1,
+            )
+        )
 
 
 if __name__ == "__main__":

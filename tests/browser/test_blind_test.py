@@ -27,7 +27,8 @@ def given(workspace, **values):
     """Fill in the form of a new test as its owner did at an earlier visit: two bases that answer in a moment."""
     values = {"from": "pasted", "pasted": "Say hello.\nName a colour.", "max_new_tokens": "6"} | values
     values = {"who_1": "base", "who_2": "prompted", "system_2": "Answer in one word.", "votes_per_prompt": "1"} | values
-    form.keep(values, Workspace.open(workspace))
+    opened = Workspace.open(workspace)
+    form.keep(form.usual(opened).changed(values), opened)
 
 
 def cast(app):

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from ftlab.core.workspace import Workspace
-from ftlab.data.versions import history, rows_of
+from ftlab.data.version_store import history, rows_of
 from tests.browser.conftest import PHONE, open_panel
 
 pytestmark = pytest.mark.browser

@@ -9,11 +9,12 @@ import zipfile
 import pytest
 from playwright.sync_api import expect
 
+from ftlab.core.jobs import write_status
 from ftlab.core.workspace import Workspace
 from ftlab.evaluation.compare import evaluate_run
 from ftlab.evaluation.strengths import measure_strengths
 from ftlab.models.strength import chosen_strength
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 from tests.browser.conftest import PHONE, WIDE
 from tests.small_runs import make_base, make_run, save_result
 
@@ -40,7 +41,7 @@ def test_a_person_sees_what_was_forgotten_lowers_the_strength_and_exports_at_tha
     one.tab("evaluate")
     result, box = page.locator("#evaluate_result"), page.locator("#strength_box")
     # The first line says it, and below it stands what was measured and three answers of both.
-    expect(result.locator(".ft-box").first).to_contain_text("it changed elsewhere: on neutral prompts")
+    expect(result.locator(".ft-box").first).to_contain_text("what the base knew: changed, on neutral prompts")
     expect(result.locator(".ft-fact", has_text="What the base knew").locator("dd")).to_contain_text("Changed")
     page.locator("#evaluate_details button").first.click()
     kept = page.locator("#evaluate_full .ft-kept")

@@ -11,9 +11,10 @@ from playwright.sync_api import expect
 
 from ftlab.config import load_config
 from ftlab.core.files import write_text
+from ftlab.core.jobs import write_status
 from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 from tests.browser.conftest import PHONE
 from tests.comparisons import evaluated_run
 from tests.conftest import write_easy_rows
@@ -161,6 +162,9 @@ def test_both_models_answer_a_held_out_prompt_and_the_better_answer_is_kept_to_l
     expect(log).to_contain_text("Base")
     expect(log).to_contain_text("Adapted")
     expect(page.locator("#chat_send")).to_be_enabled(timeout=LONG)
+    page.reload()
+    one.tab("chat")
+    expect(log).to_contain_text('"queue"')
     log.get_by_role("button", name="Adapted is better").click()
     expect(log.get_by_role("button", name="Adapted is better")).to_have_attribute("aria-pressed", "true")
     log.get_by_role("button", name="Base: bad answer").click()
@@ -182,6 +186,16 @@ def test_both_models_answer_a_held_out_prompt_and_the_better_answer_is_kept_to_l
     page.locator("#chat_send").click()
     expect(log).to_contain_text("<img src=x onerror=alert(1)> hello", timeout=LONG)
     assert page.locator("#chat_log img").count() == 0
+    # A conversation that is left while it is answered does not come back with the rest of the answer.
+    page.locator("#chat_clear").click()
+    expect(log.locator("[data-act^=ask]")).to_have_count(3)
+    expect(page.locator("#chat_stop")).to_be_hidden(timeout=LONG)
+    page.wait_for_timeout(1000)
+    expect(log.locator("[data-act^=ask]")).to_have_count(3)
+    expect(log).not_to_contain_text("hello")
+    page.reload()
+    one.tab("chat")
+    expect(log.locator("[data-act^=ask]")).to_have_count(3)
     assert not one.errors
 
 

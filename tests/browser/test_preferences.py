@@ -11,7 +11,9 @@ from ftlab.arena import links
 from ftlab.arena.store import open_store
 from ftlab.config import load_config
 from ftlab.core.workspace import Workspace
+from tests.benchmarks.pages import measure
 from tests.browser.conftest import PHONE
+from tests.browser.test_pages import crowded
 from tests.unit.test_arena_preferences import ANN, BOB, made, vote
 
 pytestmark = [pytest.mark.browser, pytest.mark.train]
@@ -40,7 +42,7 @@ def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_ac
     page.locator("#pref_sample").click()
     expect(about).to_contain_text("220 pairs to learn from, 40 to check, 40 to test")
     expect(page.locator("#pref_start")).to_be_enabled()
-    expect(page.locator("#pref_sample")).to_be_hidden()
+    expect(page.locator("#pref_sample")).to_have_text("Use the Data tab's data")
 
     page.locator("#pref_more").get_by_role("button").first.click()
     for name, text in {
@@ -71,7 +73,8 @@ def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_ac
     expect(live).to_contain_text("Preference accuracy", timeout=LONG)
     expect(live).to_contain_text("50% is a coin toss")
     expect(live).to_contain_text(re.compile(r"The chosen answer wins in [\d.]+% of 8 held-out pairs"), timeout=LONG)
-    expect(page.locator("#pref_to_chat")).to_be_visible(timeout=LONG)
+    expect(page.locator("#pref_to_evaluate")).to_be_visible(timeout=LONG)
+    assert not crowded({"preferences": measure(page, "preferences")})
     live.locator("summary", has_text="Details").first.click()
     expect(live.locator("svg").first).to_be_visible()
     page.locator("#after_box > button").click()
@@ -105,6 +108,22 @@ def test_votes_of_a_blind_test_are_learned_from_with_one_press(app, visit):
     expect(page.locator("#pref_data")).to_contain_text("pairs to learn from")
     expect(page.locator("#pref_start")).to_be_enabled()
     expect(page.locator("#pref_take")).to_be_hidden()
+    # Train keeps the data that were chosen for it, and both tabs keep theirs.
+    for _ in range(2):
+        one.tab("train")
+        expect(page.locator("#train_data")).to_contain_text("Support triage")
+        one.tab("preferences")
+        expect(page.locator("#pref_data")).to_contain_text("dpo.jsonl")
+        page.reload()
+    one.tab("preferences")
+    expect(page.locator("#pref_sample")).to_have_text("Use the Data tab's data")
+    page.locator("#pref_sample").click()
+    expect(page.locator("#pref_data")).to_contain_text("Support triage")
+    page.locator("#pref_sample").click()
+    expect(page.locator("#pref_data")).to_contain_text("Brand voice: preferences")
+    expect(page.locator("#pref_start")).to_be_enabled()
+    one.tab("train")
+    expect(page.locator("#train_data")).to_contain_text("Support triage")
     assert not one.errors
 
 

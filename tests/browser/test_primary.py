@@ -10,9 +10,11 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
 
-from ftlab.core.files import write_text
+from ftlab.core.files import write_json, write_text
+from ftlab.core.jobs import write_status
 from ftlab.core.workspace import Workspace
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
+from ftlab.ui import run_files
 from tests.comparisons import evaluated_run
 
 pytestmark = pytest.mark.browser
@@ -72,4 +74,8 @@ def test_each_tab_offers_the_button_that_is_right_now(app, visit):
     # Whoever changes a setting means the next run.
     page.locator("#tab_train-button").click()
     page.locator("#train_preset label").first.click()
+    offers(page, train="Start training")
+    # And still does when the picture of the run is drawn again.
+    write_json(run_files.name_file(done), {"name": "Renamed"})
+    expect(page.locator("#train_live")).to_contain_text("Renamed")
     offers(page, train="Start training")

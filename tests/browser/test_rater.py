@@ -19,7 +19,7 @@ pytest.importorskip("gradio")
 from ftlab.arena import links, store
 from ftlab.core.workspace import Workspace
 from ftlab.ui.rater.page import launch_rater_app, rater_address
-from ftlab.ui.rater.talk import GUESS_AFTER_EVERY
+from ftlab.ui.rater.texts import LANGUAGES, Texts
 from tests.blind import Blind, open_blind_test
 from tests.browser.conftest import PHONE, WIDE, violations
 from tests.conftest import ROOT, offline_environment
@@ -83,6 +83,13 @@ def at(page: Page, number: int) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(rf"^Comparison {number} of \d+$"))
 
 
+def guess_nothing(page: Page, *numbers: int) -> None:
+    """Answer the last screens, about these comparisons, with "No idea"."""
+    for number in numbers:
+        at(page, number)
+        page.get_by_role("button", name="No idea").click()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 def test_axe_finds_nothing_on_the_raters_page(served, page_of, theme, size):
@@ -118,6 +125,8 @@ def test_on_a_phone_a_rater_votes_comments_takes_back_and_comes_back_after_a_bre
     assert (vote.choice, vote.comment, vote.ratings) == ("right", "Both are short.", {"style": "same"})
     assert 0 < vote.seconds < 120
 
+    page.reload()  # what was written comes back from the server: this page has not seen it
+    at(page, 2)
     page.get_by_role("button", name="Undo last vote").tap()
     at(page, 1)
     assert votes(blind, key) == []
@@ -164,19 +173,72 @@ def test_at_a_desk_keys_vote_and_a_screen_reader_hears_where_it_is(served, page_
     page.get_by_label("Use keys to vote").check()
     assert len(votes(blind, key)) == 4
 
-    assert GUESS_AFTER_EVERY == 5
     expect(ready).to_be_enabled()
     page.keyboard.press("2")
-    expect(page.get_by_role("group", name=re.compile("which answer comes from the adapted model"))).to_be_visible()
-    guess = page.get_by_role("button", name="Answer A")
-    expect(guess).to_be_enabled()
-    page.keyboard.press("1")
     at(page, 6)
-    assert blind.rows()["guesses"] and votes(blind, key)[-1].comment == "1 and 2 in a comment are no votes"
+    assert votes(blind, key)[-1].comment == "1 and 2 in a comment are no votes"
     expect(ready).to_be_enabled()
     page.keyboard.press("u")
     at(page, 5)
-    assert len(votes(blind, key)) == 4 and not blind.rows()["guesses"]
+    assert len(votes(blind, key)) == 4
+
+
+def test_only_after_the_last_vote_a_rater_is_asked_which_side_was_trained(page_of, tmp_path):
+    blind = open_blind_test(Workspace.open(tmp_path), prompts=4, raters=2)
+    app, url = launch_rater_app(tmp_path)
+    try:
+        page = page_of(blind.keys[0], PHONE, url)
+        asked = page.get_by_role("group", name=re.compile("which answer comes from the newly trained model"))
+        for number in range(1, 5):
+            at(page, number)
+            expect(asked).to_have_count(0)
+            page.get_by_role("button", name="A is better").click()
+        for number, name in zip((4, 3), ("Answer A", "No idea"), strict=True):
+            at(page, number)
+            expect(asked).to_be_visible()
+            page.get_by_role("button", name=name).click()
+        at(page, 2)
+        expect(asked).to_be_visible()
+        page.reload()  # who leaves here has voted
+        expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
+        assert len(votes(blind, blind.keys[0])) == 4 and len(blind.rows()["guesses"]) == 1
+        page.get_by_role("button", name="Undo last vote").click()
+        at(page, 4)
+        assert len(votes(blind, blind.keys[0])) == 3 and not blind.rows()["guesses"]
+    finally:
+        app.close()
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_a_rater_reads_two_whole_conversations_and_votes_once_on_both(page_of, tmp_path, size):
+    blind = open_blind_test(Workspace.open(tmp_path), prompts=5, raters=1, turns=3)
+    app, url = launch_rater_app(tmp_path)
+    try:
+        page = page_of(blind.keys[0], size, url)
+        at(page, 1)
+        expect(page.get_by_text("You see 5 pairs of conversations with the same questions")).to_be_visible()
+        sides = [page.get_by_role("region", name=f"Conversation {name}") for name in "AB"]
+        for side in sides:
+            asked = side.locator(".rt-person").all_inner_texts()
+            assert [re.search(r"Question \d\.(\d)", text)[1] for text in asked] == ["0", "1", "2"]
+            expect(side.get_by_role("heading", name="Answer")).to_have_count(3)
+        first, second = (side.bounding_box() for side in sides)
+        beside = first["y"] == second["y"] and first["x"] + first["width"] <= second["x"]
+        assert beside if size == WIDE else first["y"] + first["height"] <= second["y"]
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert not violations(page)
+        assert not any(word in page.content() for word in blind.secrets.values())
+        for number in range(1, 6):
+            at(page, number)
+            page.get_by_role("button", name="B is better").click()
+        at(page, 5)
+        expect(page.locator("#rt-ask")).to_contain_text("which conversation is with the newly trained model")
+        page.get_by_role("button", name="Conversation A").click()
+        guess_nothing(page, 4, 3)
+        expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
+        assert [vote.choice for vote in votes(blind, blind.keys[0])] == ["right"] * 5
+    finally:
+        app.close()
 
 
 def test_an_answer_is_rendered_and_can_do_nothing(served, page_of):
@@ -246,13 +308,13 @@ def test_whoever_has_the_open_link_votes_under_a_name_and_a_killed_server_loses_
         server.kill()
         server.wait()
         page.get_by_role("button", name="A is better").click()
-        expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached, so this is not saved yet")
+        expect(page.get_by_role("alert")).to_contain_text("Your vote is kept on this device")
         assert [vote.choice for vote in votes(blind, link.token)] == ["both_bad"]
         server = start(workspace, port)
-        page.get_by_role("button", name="Try again").click()
-        at(page, 3)
+        at(page, 3)  # sent by itself
         assert [vote.choice for vote in votes(blind, link.token)] == ["both_bad", "left"]
         page.get_by_role("button", name="Both good").click()
+        guess_nothing(page, 3, 2, 1)
         expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
         links.revoke(blind.store, link.rater_id)
         page.reload()
@@ -273,10 +335,199 @@ def test_a_page_that_was_open_while_it_was_served_anew_loads_itself_again(page_o
     app.close()
     app, _ = launch_rater_app(workspace.root, port=app.server_port)
     page.get_by_role("button", name="A is better").click()
-    page.get_by_role("button", name="Try again").click()
-    expect(page.get_by_role("alert")).to_have_count(0)
-    expect(page.get_by_label("Comment (optional)")).to_have_value("kept")
-    page.get_by_role("button", name="A is better").click()
     at(page, 2)
     assert [vote.comment for vote in votes(blind, blind.keys[0])] == ["kept"]
     app.close()
+
+
+@pytest.fixture
+def three(tmp_path: Any) -> Iterator[tuple[Blind, Any]]:
+    """A test of three prompts, and its page."""
+    workspace = Workspace.open(tmp_path)
+    blind = open_blind_test(workspace, prompts=3, raters=2)
+    app, _ = launch_rater_app(workspace.root)
+    yield blind, app
+    app.close()
+
+
+def kept(page: Page) -> list[str]:
+    return page.evaluate("Object.keys(localStorage).filter(name => name.startsWith('ftlab-vote-'))")
+
+
+def test_votes_without_a_network_are_sent_later_and_once_whatever_happens_in_between(page_of, tmp_path):
+    workspace = Workspace.open(tmp_path)
+    blind = open_blind_test(workspace, prompts=4, raters=1)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = start(workspace, port)
+
+    def cast() -> list[str]:
+        return [vote.choice for vote in votes(blind, blind.keys[0])]
+
+    def vote(name: str) -> None:
+        button = page.get_by_role("button", name=name)
+        expect(button).to_be_enabled()
+        button.click()
+
+    try:
+        page = page_of(blind.keys[0], PHONE, f"http://127.0.0.1:{port}")
+        # A tunnel.
+        at(page, 1)
+        page.context.set_offline(True)
+        vote("A is better")
+        expect(page.get_by_role("alert")).to_contain_text("Your vote is kept on this device")
+        for button in page.locator("[data-do]").all():
+            expect(button).to_be_disabled()  # it is decided; after it is sent, it can be undone
+        chosen = page.locator("[aria-pressed=true]")
+        expect(chosen).to_have_count(1)
+        expect(chosen).to_have_text(re.compile("^A is better"))
+        assert cast() == [] and kept(page)
+        page.context.set_offline(False)
+        at(page, 2)
+        assert cast() == ["left"] and not kept(page)
+
+        # The network goes, then the server, and the page is closed before either is back.
+        page.context.set_offline(True)
+        vote("B is better")
+        expect(page.get_by_role("alert")).to_be_visible()
+        address = page.url
+        page.goto("about:blank")
+        server.kill()
+        server.wait()
+        server = start(workspace, port)
+        page.context.set_offline(False)
+        page.goto(address)
+        at(page, 3)
+        assert cast() == ["left", "right"] and not kept(page)
+
+        # The vote arrives, and its reply does not.
+        def swallow(route: Any) -> None:
+            route.fetch()
+            route.abort()
+
+        page.route(re.compile("component_server"), swallow)
+        vote("Both bad")
+        expect(page.get_by_role("alert")).to_be_visible()
+        assert cast() == ["left", "right", "both_bad"] and kept(page)
+        page.unroute(re.compile("component_server"))
+        page.get_by_role("button", name="Try again").click()
+        at(page, 4)
+        expect(page.locator(".rt-problem")).to_have_count(0)
+        assert cast() == ["left", "right", "both_bad"] and not kept(page)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_every_language_fits_a_phone_and_is_known_to_a_screen_reader(three, page_of):
+    blind, app = three
+    for tag in LANGUAGES:
+        t = Texts(tag)
+        page = page_of(blind.keys[0], PHONE, app.local_url, locale=tag, has_touch=True, is_mobile=True)
+        expect(page.get_by_role("heading", level=1)).to_have_text(
+            t("Comparison {number} of {total}", number=1, total=3)
+        )
+        assert page.title() == t("Compare answers")
+        assert page.locator("html").get_attribute("lang") == tag
+        for name in ("A is better", "B is better", "Both good", "Both bad", "Skip"):
+            button = page.get_by_role("button", name=t(name), exact=True)
+            expect(button).to_be_in_viewport(ratio=1)
+            assert button.evaluate("one => one.scrollWidth <= one.clientWidth && one.offsetHeight >= 44"), (tag, name)
+            box = button.bounding_box()
+            assert box["y"] > PHONE["height"] / 2, "out of the thumb's reach"
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        # Texts of the owner, and answers, are in a language that nobody told us.
+        for text in ("Which answer would you send?", "which tree is meant?"):
+            assert page.get_by_text(text).evaluate("one => one.closest('[lang]').lang") == ""
+        assert page.locator(".rt-answer .rt-text").first.get_attribute("lang") == ""
+        if tag == "de":
+            assert not violations(page)
+            page.context.set_offline(True)
+            page.get_by_role("button", name="Beide gut").tap()
+            expect(page.get_by_role("alert")).to_contain_text("Keine Verbindung. Ihre Stimme bleibt auf diesem Gerät")
+            assert not violations(page)
+            page.evaluate("localStorage.clear()")
+        page.context.close()
+
+    page = page_of(blind.keys[1], WIDE, app.local_url, locale="tr-TR")
+    at(page, 1)  # English, for lack of Turkish
+    page.get_by_text("Comment").first.click()
+    page.get_by_label("Comment (optional)").fill("half a thought")
+    page.get_by_role("combobox", name="Language").select_option("Français")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Comparaison 1 sur 3")
+    expect(page.get_by_label("Commentaire (facultatif)")).to_have_value("half a thought")
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Comparaison 1 sur 3")
+    expect(page.get_by_role("combobox", name="Langue")).to_have_value("fr")
+
+
+def test_the_page_goes_to_the_home_screen_under_the_raters_own_link(three, page_of):
+    blind, app = three
+    page = page_of(links.open_link(blind.store, blind.test_id), PHONE, app.local_url, locale="es")
+
+    def manifest() -> dict[str, Any]:
+        devtools = page.context.new_cdp_session(page)
+        read = devtools.send("Page.getAppManifest")
+        assert read["errors"] == []
+        refused = devtools.send("Page.getInstallabilityErrors")["installabilityErrors"]
+        # The tests' browser keeps nothing.
+        assert [one["errorId"] for one in refused] == ["in-incognito"]
+        return read["manifest"]
+
+    expect(page.get_by_role("heading", name="Comparar respuestas")).to_be_visible()
+    assert manifest()["startUrl"] == page.url
+    page.get_by_label("Su nombre").fill("Ada")
+    page.get_by_role("button", name="Empezar").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("^Comparación 1 de "))
+    own = next(link for link in links.links(blind.store, blind.test_id) if link.pseudonym == "Ada")
+    put = manifest()
+    assert put["startUrl"] == rater_address(app.local_url, own.token)
+    assert (put["display"], put["name"]) == ("kStandalone", "Comparar respuestas")
+    [icon] = put["icons"]
+    assert page.request.get(icon["url"]).headers["content-type"] == "image/png"
+    assert page.locator("link[rel=apple-touch-icon]").evaluate("one => one.href") == icon["url"]
+
+
+def test_by_keyboard_and_names_alone_a_rater_votes_three_times_and_hears_each_step(three, page_of):
+    blind, app = three
+    page = page_of(blind.keys[0], PHONE, app.local_url)
+    heard = page.get_by_role("status").first
+
+    def press(name: str) -> None:
+        button = page.get_by_role("button", name=name, exact=True)
+        expect(button).to_be_enabled()
+        for _ in range(30):
+            if button.evaluate("one => one === document.activeElement"):
+                break
+            page.keyboard.press("Tab")
+        expect(button).to_be_focused()
+        page.keyboard.press("Enter")
+
+    expect(heard).to_have_text("Comparison 1 of 3.")
+    for number, (name, words) in enumerate(
+        [
+            ("A is better", "Vote saved. Comparison 2 of 3."),
+            ("Both bad", "Vote saved. Comparison 3 of 3."),
+            (
+                "B is better",
+                "Your votes are saved. A last guess: which answer comes from the newly trained model?",
+            ),
+        ],
+        1,
+    ):
+        for part in ("The question", "Answer A", "Answer B"):
+            expect(page.get_by_role("region", name=part)).to_be_visible()
+        expect(page.get_by_role("progressbar", name=f"Comparisons judged: {number - 1} of 3")).to_be_visible()
+        expect(page.get_by_role("group", name="Your vote")).to_be_visible()
+        press(name)
+        expect(heard).to_have_text(words)
+        expect(page.get_by_role("heading", level=1)).to_be_focused()
+    for left in (3, 2, 1):
+        at(page, left)
+        expect(page.get_by_role("progressbar", name="Comparisons judged: 3 of 3")).to_be_visible()
+        press("No idea")
+    expect(heard).to_have_text("You have no more comparisons. Thank you.")
+    expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
+    assert not violations(page)
+    assert [vote.choice for vote in votes(blind, blind.keys[0])] == ["left", "both_bad", "right"]

@@ -171,7 +171,7 @@ def test_a_rater_votes_in_a_vote_space_without_torch_and_the_vote_is_on_the_hub_
     variables = kept | {"FTLAB_HOME": str(tmp_path / "workspace"), "FTLAB_SPACE_STORE": "me/store"}
     vote = start("vote", hides=True, **variables)
     stranger = Page(chromium, vote.url)
-    stranger.page.get_by_text("This page needs a link.").wait_for()
+    stranger.page.get_by_role("heading", name="This page needs a link.").wait_for()
     stranger.close()
     for number, viewport in enumerate((WIDE, PHONE), 1):
         rater = Page(chromium, f"{vote.url}/#key={blind.keys[number - 1]}", viewport)

@@ -16,12 +16,14 @@ import psutil
 import pytest
 
 from ftlab.config import build_config
+from ftlab.core.jobs import write_status
 from ftlab.core.processes import is_held
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
+from ftlab.evaluation.request import Request
 from ftlab.training import supervisor
 from ftlab.training.checkpoints import last_checkpoint
-from ftlab.training.status import RunStatus, read_status, write_status
+from ftlab.training.status import RunStatus, read_status
 from tests.conftest import ROOT, offline_environment, processes_in_session
 
 pytestmark = [
@@ -136,7 +138,7 @@ def test_a_run_killed_in_three_phases_ends_like_one_that_nobody_killed(rows_file
     assert outcome(run) == expected
 
     # The same run, evaluated by two at once.
-    said = together(lambda: supervisor.submit_evaluation(run, workspace, max_rows=1))
+    said = together(lambda: supervisor.submit_evaluation(run, workspace, Request(max_rows=1)))
     assert sorted(map(type, said), key=str) == [type(None), FtlabError], said
     for _ in range(2):
         supervisor.stop_evaluation(run)

@@ -13,6 +13,8 @@ import os
 import random
 import shutil
 import signal
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,12 @@ def kept(store: Store) -> list[str]:
 
     with contextlib.closing(sqlite3.connect(store.workspace.arena_database)) as connection:
         return [row[0] for row in connection.execute("SELECT trial_id FROM votes")]
+
+
+def apart(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of `work`, run in a thread of its own: Playwright leaves its loop running in the one of the tests."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def checkpointed(store: Store) -> None:
@@ -214,7 +222,7 @@ def _killed(workspace: Workspace, kills: int) -> dict[str, Any]:
     waits: list[_Told] = []
     for _ in range(kills):
         with served(workspace, None) as (url, server):
-            thumbs = asyncio.run(_voting(url, keys, server, seeded.uniform(0.5, 2.0)))
+            thumbs = apart(_voting(url, keys, server, seeded.uniform(0.5, 2.0)))
         acknowledged += [trial for thumb in thumbs for trial in thumb.acknowledged]
         waits += thumbs
     there = kept(store)
@@ -268,7 +276,7 @@ def test_two_servers_on_one_workspace_lose_and_double_no_vote(workspace: Workspa
             return thumbs
 
     with served(workspace, None) as (first, _), served(workspace, None) as (second, _):
-        thumbs = asyncio.run(crowd([first, second]))
+        thumbs = apart(crowd([first, second]))
     acknowledged = [trial for thumb in thumbs for trial in thumb.acknowledged]
     there = kept(store)
     lost, doubled = len(set(acknowledged) - set(there)), len(there) - len(set(there))

@@ -17,8 +17,9 @@ from ftlab.config import load_config
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import read_split
-from ftlab.evaluation.duet import load_duet, release
+from ftlab.evaluation.duet import load_duet
 from ftlab.evaluation.generate import generate_answers
+from ftlab.evaluation.loaded import release
 from ftlab.models.adapters import adapter_disabled
 from ftlab.models.load import load_trained_base
 

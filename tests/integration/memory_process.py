@@ -17,7 +17,8 @@ from ftlab.config import ModelConfig, build_config
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.splits import prepare
-from ftlab.evaluation.duet import load_duet, release
+from ftlab.evaluation.duet import load_duet
+from ftlab.evaluation.loaded import release
 from ftlab.models.load import load_base
 from ftlab.training import supervisor
 

@@ -22,9 +22,10 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from ftlab.core.files import append_jsonl, write_text
+from ftlab.core.jobs import write_status
 from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 from ftlab.ui.app import TABS
 from ftlab.ui.launch import launch
 from tests.conftest import ROOT, offline_environment

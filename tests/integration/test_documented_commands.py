@@ -98,7 +98,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "\n\n".join(f"Rule {n}. Orders above {n} are checked twice." for n in range(60))
     )
     (folder / "manuals").mkdir()
-    (folder / "manuals" / "orders.md").write_text("# Orders\n\nOrders above 100 euros are checked twice.\n")
+    (folder / "manuals" / "orders.md").write_text(
+        "# Orders\n\nOrders above 100 euros are checked twice: once by the person who takes them, and once more by the "
+        "person who packs them. Orders below are checked once.\n"
+    )
     (folder / "run.yaml").write_text(SETTINGS)
     (folder / "ticket.schema.json").write_text('{"type": "object"}')
     (folder / "thanks.py").write_text(METRIC)

@@ -21,8 +21,9 @@ from ftlab.data.rendering import encode, encode_prompt, stop_token_ids
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.errors import InputError
 from ftlab.evaluation.compare import evaluate_run
-from ftlab.evaluation.duet import load_duet, release
+from ftlab.evaluation.duet import load_duet
 from ftlab.evaluation.generate import generate_answers
+from ftlab.evaluation.loaded import release
 from ftlab.evaluation.losses import score_losses
 from ftlab.export import outside
 from ftlab.export.export import plan, write_files

@@ -10,7 +10,8 @@ import pytest
 
 from ftlab.api import Run
 from ftlab.config import load_config, with_settings
-from ftlab.evaluation.compare import Stopped, evaluate_run
+from ftlab.core.jobs import Stopped
+from ftlab.evaluation.compare import evaluate_run
 from ftlab.evaluation.harness import evaluate_tasks, kept_measures
 from ftlab.evaluation.remedies import remedies
 from ftlab.samples import sample_path

@@ -61,6 +61,8 @@ def test_a_hosted_model_is_compared_and_the_run_goes_out(tmp_path):
     [run] = Workspace(home).runs()
     rows = read_split(run, "test")
     assert all(each["messages"][0]["content"] == SYSTEM for each in rows)
+    weights = {turn.get("weight") for each in read_split(run, "train") for turn in each["messages"]}
+    assert weights == {None, 0}
 
     def old_model(request, _):
         number = int(request["body"]["messages"][-1]["content"].split()[-1].rstrip("?"))
@@ -77,7 +79,7 @@ def test_a_hosted_model_is_compared_and_the_run_goes_out(tmp_path):
     assert len(server.requests) == len(rows) and server.requests[0]["body"]["messages"][0]["content"] == SYSTEM
     # Four steps teach nothing: the verdict must say that the old model is better, and not within the margin.
     assert f"Adapted against {name}: The adapted model is worse than {name}" in compared.stdout
-    assert "is not shown" in compared.stdout and "Cost of 1,000 answers" in compared.stdout
+    assert "Not shown to be no worse" in compared.stdout and "Cost of 1,000 answers" in compared.stdout
     prompted = run_cli("evaluate", run.id, *where, "--prompted", "--system-prompt", SYSTEM, "--retrieved", "2")
     assert prompted.returncode == 0, prompted.stderr
     checked = dict(contents(run)["checked"])

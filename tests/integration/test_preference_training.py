@@ -24,6 +24,7 @@ from ftlab.data.splits import read_split
 from ftlab.errors import InputError
 from ftlab.evaluation.before_after import compare_answers, evaluate_preferences
 from ftlab.evaluation.generate import generate_answers
+from ftlab.evaluation.request import Request
 from ftlab.models.load import load_base, load_run
 from ftlab.models.reward import load_reward_model, score
 from ftlab.samples.house_style import follows_house_style
@@ -210,7 +211,7 @@ def test_a_reward_model_prefers_the_tuned_answers_and_is_called_a_proxy(dpo, voi
     assert (against["start"]["wins"], against["start"]["ties"]) == (wins, ties)
     writer = StatusWriter(dpo.evaluation_status_file)
     try:
-        assert worker.evaluate(dpo, writer, dpo.evaluation_stop_file, reward_model=judge) == "completed"
+        assert worker.evaluate(dpo, writer, dpo.evaluation_stop_file, Request(reward_model=judge)) == "completed"
     finally:
         writer.close()
     assert dpo.before_after()["win_rates"][judge.id] == judged, "judged once"

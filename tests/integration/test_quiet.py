@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from ftlab.core.quiet import quieten
+from ftlab.core.processes import quieten
 from ftlab.models.load import base_path
 from tests.conftest import run_cli
 from tests.small_runs import make_run, save_result

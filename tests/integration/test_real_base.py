@@ -1,6 +1,6 @@
 """A real base, SmolLM2-135M-Instruct: the main job on it, done once for all tests here, and what is made of it.
 
-Its 93 MB come from the package index and are kept where ftlab keeps bases, so they are fetched once for a machine.
+Its 89 MB come from the package index and are kept where ftlab keeps bases, so they are fetched once for a machine.
 """
 
 from __future__ import annotations

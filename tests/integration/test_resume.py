@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from ftlab.config import build_config
 from ftlab.core.files import append_jsonl, read_json, write_json
+from ftlab.core.jobs import write_status
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.identity import check_result
@@ -21,7 +22,7 @@ from ftlab.models.load import load_run
 from ftlab.training import supervisor
 from ftlab.training.checkpoints import check_sealed, go_back_to, last_checkpoint, passed_over, seal
 from ftlab.training.gate import resolve_start
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 from tests.conftest import end_runs, run_cli
 from tests.json_shapes import check_shape
 

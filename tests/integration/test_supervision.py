@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from ftlab.config import build_config
+from ftlab.core.jobs import write_status
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.training import supervisor
 from ftlab.training.checkpoints import last_checkpoint
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 from tests.conftest import ROOT, end_runs, last_json, offline_environment, processes_in_session, run_cli
 
 pytestmark = pytest.mark.train

@@ -46,7 +46,7 @@ def test_the_starter_learns_to_call_two_tools(tmp_path: Path) -> None:
         optimisation={"epochs": 3},
         evaluation={"probes": "none", "general_text": "none", "memorisation": False},
         workspace=tmp_path,
-    )
+    ).wait(show=False)
     measures = {measure["name"]: measure["values"] for measure in run.comparison()["measures"]}
     assert measures["tool_name"]["base"] < 0.1 and measures["tool_name"]["adapted"] > 0.8
     assert measures["tool_valid"]["adapted"] > 0.7

@@ -19,8 +19,8 @@ from ftlab.report.notebook import INSTALL
 from tests.conftest import ROOT, Quickstart, end_runs, offline_environment, run_cli
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-# What makes each quick here; the rest of its parameters stay, and so do its asserts. The runs of `quickstart` are taken
-# over by those that need such a run, and that of 05 by 06.
+# What makes each quick here; the rest of its parameters stay, and so does what it expects. The runs of `quickstart` are
+# taken over by those that need such a run, and that of 05 by 06.
 SMALL: dict[str, dict[str, Any]] = {
     "00_launch": {},
     "01_data": {},
@@ -32,6 +32,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "07_forgetting": {"steps": 45},
     "08_share": {},
 }
+
+EXECUTED = "FTLAB_TEST_NOTEBOOKS"  # a folder: the notebooks are written there as they were executed
 
 
 def cells_of(path: Path) -> list[Any]:
@@ -50,9 +52,24 @@ def execute(path: Path, network: Path, monkeypatch, **given: Any) -> Any:
     parameters = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     parameters.source += "".join(f"\n{name} = {value!r}" for name, value in given.items())
     folder = {"metadata": {"path": os.fspath(path.parent)}}
-    NotebookClient(notebook, timeout=800, kernel_name="python3", resources=folder).execute()
+    try:
+        NotebookClient(notebook, timeout=800, kernel_name="python3", resources=folder).execute()
+    finally:
+        if (executed := os.environ.get(EXECUTED)) and path in NOTEBOOKS:
+            Path(executed).mkdir(parents=True, exist_ok=True)
+            nbformat.write(notebook, Path(executed) / path.name)
     assert not network.exists(), network.read_text()
     return notebook
+
+
+def expectations(notebook: Any) -> list[str]:
+    """What `ftlab.expect` displayed, in order. There is one line for each call."""
+    heads = ("As expected: ", "Expected, but not here: ")
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    texts = [output.get("data", {}).get("text/plain", "") for cell in cells for output in cell.outputs]
+    lines = [text for text in texts if text.startswith(heads)]
+    assert len(lines) == sum(cell.source.count("ftlab.expect(") for cell in cells)
+    return lines
 
 
 def test_the_series_is_complete():
@@ -81,13 +98,25 @@ def test_a_notebook_begins_with_a_badge_the_one_install_cell_and_the_one_cell_of
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_each_step_of_a_notebook_is_explained_and_asserted(path: Path):
+def test_each_step_of_a_notebook_is_explained_and_checked(path: Path):
     cells = cells_of(path)
     for before, cell in itertools.pairwise(cells[3:]):
         if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
             assert before.cell_type == "markdown" or "parameters" in before.metadata.get("tags", []), cell.source
     steps = [cell.source for cell in code_of(path)[2:]]
-    assert all("assert " in source for source in steps), [one for one in steps if "assert " not in one]
+    unchecked = [source for source in steps if "assert " not in source and "ftlab.expect(" not in source]
+    assert not unchecked
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_ends_with_an_exercise_and_keeps_runs_on_drive_in_colab(path: Path):
+    exercise, last = cells_of(path)[-2:]
+    assert exercise.source.startswith("## Exercise\n")
+    assert "<details><summary>What you should see</summary>" in exercise.source
+    assert last.cell_type == "markdown"
+    parameters, first = (cell.source for cell in code_of(path)[1:3])
+    assert "\ndrive = True  # in Colab: that folder on Google Drive" in parameters
+    assert "\nworkspace = ftlab.workspace_folder(workspace, drive=drive)\n" in first
 
 
 def test_a_change_of_the_base_stands_in_the_parameters_alone():
@@ -110,6 +139,16 @@ def test_a_notebook_runs_from_top_to_bottom_offline(path: Path, quickstart: Quic
         end_runs(workspace)
     shown = [output for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any("text/html" in output.get("data", {}) for output in shown), "nothing to look at"
+    assert [line for line in expectations(done) if not line.startswith("As expected: ")] == []
+
+
+def test_an_expectation_that_fails_says_what_to_try_and_stops_nothing():
+    cells = [f'import ftlab\nftlab.expect({holds}, "It <b>fits.", otherwise="Buy more.")' for holds in (True, None)]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    NotebookClient(notebook, timeout=100, kernel_name="python3").execute()
+    assert expectations(notebook) == ["As expected: It <b>fits.", "Expected, but not here: It <b>fits. Buy more."]
+    page = notebook.cells[1].outputs[0]["data"]["text/html"]
+    assert "Expected, but not here:</b> It &lt;b&gt;fits. Buy more." in page
 
 
 @pytest.mark.train

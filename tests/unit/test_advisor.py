@@ -8,6 +8,7 @@ import json
 import pytest
 
 from ftlab.cli.main import main
+from ftlab.core.comparison import whole_form
 from ftlab.core.files import write_json
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -124,10 +125,10 @@ def test_what_a_run_forgot_is_part_of_the_advice():
 def test_comparisons_from_before_there_were_measures_give_figures_too():
     side = {"exact_match": 0.0, "bleu": 1.0, "perplexity": 30.0, "general_accuracy": None, "rows": 100}
     old = {"run": "r", "base": side, "adapted": side | {"exact_match": 0.86}, "verdict": {}}
-    found = evidence_of(old | {"verdict": {"better": True, "measure": "exact_match"}})
+    found = evidence_of(whole_form(old | {"verdict": {"better": True, "measure": "exact_match"}}))
     assert found.text == "Exact match: Base 0%; Adapted 86% (100 rows)" and found.tuning is True
     documents = {key: side | {"exact_match": None, "bleu": None} for key in ("base", "adapted")}
-    found = evidence_of(documents | {"run": "r", "verdict": {"better": None, "measure": "perplexity"}})
+    found = evidence_of(whole_form(documents | {"run": "r", "verdict": {"better": None, "measure": "perplexity"}}))
     assert found.text.startswith("Perplexity: Base 30.0") and found.tuning is None and "tuning" in found.known
     assert evidence_of(None) is None
 

@@ -55,7 +55,7 @@ def test_the_plan_is_shown_first_and_then_a_process_asks_and_compares(workspace,
         assert "Margin cannot take this value" in str(refused[page.box.message])
         looked = page.press(page.box.look, **typed)
         text = str(looked[page.box.plan])
-        assert f"{ROWS} requests to big-one" in text and "5 points takes about" in text and not server.requests
+        assert f"{ROWS} requests to big-one" in text and "within 5 points takes about" in text and not server.requests
         page.press(page.box.send, planned=looked[page.box.planned])
         end = time.monotonic() + 180
         while (status := supervisor.evaluation_status(run)).is_active:

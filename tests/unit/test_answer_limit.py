@@ -9,6 +9,7 @@ from ftlab.evaluation import asking as collect
 from ftlab.evaluation.compare import evaluate_before, evaluate_run
 from ftlab.evaluation.keeping import ToAnswer
 from ftlab.evaluation.material import AnswerLimit, answer_limit, limit_used
+from ftlab.evaluation.request import Request
 from ftlab.evaluation.sides import config_of
 from ftlab.models.load import base_path, load_config_of, load_tokenizer, text_length
 from ftlab.report.report import contents
@@ -90,7 +91,7 @@ def test_an_answer_that_ended_under_another_limit_is_not_asked_again(tmp_path, m
         run = a_run(tmp_path / name, starter, answers, max_rows=12)
         save_result(run, starter)
         for limit in limits:
-            found = evaluate_run(run, max_new_tokens=limit)
+            found = evaluate_run(run, Request(settings={"max_new_tokens": limit}))
         return run.question(found["question"]["name"]).predictions()
 
     long = evaluated("long", 60)

@@ -14,17 +14,18 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.curation import accept_unread
 from ftlab.data.splits import freeze, read_split
-from ftlab.data.versions import MADE_BY, find, history, rows_of
+from ftlab.data.version_store import find, history, rows_of
+from ftlab.data.versions import MADE_BY
 from ftlab.errors import InputError
 from ftlab.evaluation.compare import evaluate_run
-from ftlab.evaluation.remedies import against_better, commands
+from ftlab.evaluation.remedies import Answers, against_better, commands
+from ftlab.evaluation.request import Request
 from ftlab.report.facts import written_rows
 from ftlab.synthesis.answers import answer_work
 from ftlab.synthesis.make import CUT, make
 from ftlab.synthesis.plan import build_settings, plan
 from ftlab.synthesis.writing import EMPTY
 from ftlab.training.gate import prepare_data
-from ftlab.ui.tabs.evaluate.tab import remedy_said
 from tests.judge_server import judge_server, reply, without_proxies
 from tests.small_runs import make_run, save_result
 
@@ -114,7 +115,7 @@ def test_the_base_answers_with_the_prompt_of_the_evaluation_and_never_sees_the_a
         answer_work(run, workspace, mine)
     with pytest.raises(InputError, match="its own base"):
         answer_work(run, workspace, build_settings(base="starter"))
-    comparison = evaluate_run(run, settings={"prompted": True, "system_prompt": "One word.", "examples": 2})
+    comparison = evaluate_run(run, Request(settings={"prompted": True, "system_prompt": "One word.", "examples": 2}))
     examples = {turns[0]["content"] for turns in comparison["settings"]["prompted"]["examples"]}
     work = answer_work(run, workspace, mine)
     assert len(work.tasks) == len(questions(run, "train"))
@@ -167,4 +168,4 @@ def test_the_remedy_is_offered_where_another_is_clearly_better(run):
     assert f"--answers {run.id} --url {url} --model big\n" in address and "--set data.source=" in address
     verdicts = {"adapted_vs_prompted": {"better": False}}
     picked = against_better({"run": run.id, "sides": sides, "verdicts": verdicts})  # type: ignore[typeddict-item]
-    assert f"run: python -m ftlab data make --answers {run.id}." in remedy_said(picked[0])
+    assert picked[0].first == Answers(run.id) and picked[0].first.command in prompted

@@ -42,11 +42,18 @@ def recomputed(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("better", "contestants", "per_prompt", "verdict"),
-    [(0.9, 2, 1, "better"), (0.1, 2, 2, "worse"), (0.5, 2, 2, None), (0.85, 3, 1, None)],
+    ("better", "verdict", "settings"),
+    [
+        (0.9, "better", {}),
+        (0.1, "worse", {"votes_per_prompt": 2}),
+        (0.5, None, {"votes_per_prompt": 2}),
+        (0.85, None, {"contestants": 3}),
+        (0.8, "no_worse", {"margin": 10}),
+        (0.05, "worse", {"margin": 10, "votes_per_prompt": 2}),
+    ],
 )
-def test_a_script_with_scipy_alone_comes_to_the_same_verdict(store, tmp_path, better, contestants, per_prompt, verdict):
-    test, raters = opened(store, ("Ana", "Bo"), prompts=24, contestants=contestants, votes_per_prompt=per_prompt)
+def test_a_script_with_scipy_alone_comes_to_the_same_verdict(store, tmp_path, better, verdict, settings):
+    test, raters = opened(store, ("Ana", "Bo"), prompts=24, **settings)
     draw = random.Random(7)
     with pytest.raises(InputError, match="hidden"):
         write_analysis(store, test, tmp_path / "analysis")
@@ -59,6 +66,8 @@ def test_a_script_with_scipy_alone_comes_to_the_same_verdict(store, tmp_path, be
     folder = write_analysis(store, test, tmp_path / "analysis")
     done = recomputed(folder)
     assert done.returncode == 0, done.stdout + done.stderr
+    rule = json.loads((folder / "plan.json").read_text())["rule"]["text"]
+    assert ("50% minus" in rule) == ("margin" in settings)
     assert "as registered" in done.stdout and done.stdout.count("As ftlab says.") == len(tally["pairs"] or [tally])
     # Nobody is named, and nothing that a person wrote is in it.
     text = "".join((folder / name).read_text() for name in ("votes.csv", "verdict.json", "plan.json"))
@@ -73,12 +82,10 @@ def test_a_script_with_scipy_alone_comes_to_the_same_verdict(store, tmp_path, be
 
 
 def test_what_changes_after_a_test_opened_is_said_with_its_verdict(store):
-    test, raters = opened(store, ("Ana",), prompts=6)
-    blind_tests.change_test(store, test, planned_votes=4)  # allowed until the first rater starts, and registered anew
+    test, raters = opened(store, ("Ana",), prompts=6, planned=4)
     vote(store, raters[0], random.Random(1), 0.9)
     plan = evaluate(store, test)["registered"]
     assert plan is not None and plan["kept"] and len(plan["sha256"]) == 64
-    blind_tests.change_test(store, test, title="Another name")  # raters never see it
     with store.writing() as connection:
         some = connection.execute(prompts.select()).first()
         connection.execute(update(answers).where(answers.c.prompt_id == some.id).values(text="better now"))

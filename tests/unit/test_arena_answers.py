@@ -14,6 +14,7 @@ from ftlab.arena.store import contestants, open_store, prompts
 from ftlab.core.endpoint import CONTESTANT
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation import loaded
 
 QUESTIONS = [
     "What colour is the sky?",
@@ -67,8 +68,8 @@ def endpoint(monkeypatch):
 
 def made(store, among, questions=QUESTIONS, **generation):
     settings = answers.check_generation({"max_new_tokens": 8, "batch_size": 2} | generation)
-    asked = [blind_tests.PromptSpec([{"role": "user", "content": text}]) for text in questions]
-    return blind_tests.create_test(store, "A test", among, asked, blind_tests.TestSettings(settings), len(asked))
+    asked = [asking.PromptSpec([{"role": "user", "content": text}]) for text in questions]
+    return blind_tests.create_test(store, "A test", among, asked, asking.TestSettings(settings), len(asked))
 
 
 def texts(store, test_id):
@@ -157,7 +158,7 @@ def test_settings_that_no_blind_test_can_keep_are_refused(given):
 def test_a_rater_of_a_live_test_sees_nothing_before_both_answers_are_complete(store, endpoint):
     url, _ = endpoint
     among = [asking.base_contestant("starter"), asking.endpoint_contestant(url, "parrot")]
-    settings = blind_tests.TestSettings(answers.check_generation({"max_new_tokens": 8}), live=True)
+    settings = asking.TestSettings(answers.check_generation({"max_new_tokens": 8}), live=True)
     test_id = blind_tests.create_test(store, "Live", among, [], settings, 5)
     blind_tests.open_test(store, test_id)
     [rater] = links.create_raters(store, test_id, ["Ana"])
@@ -172,4 +173,4 @@ def test_a_rater_of_a_live_test_sees_nothing_before_both_answers_are_complete(st
     said = str(error.value)
     assert not any(word in said for word in ("parrot", "127.0.0.1", "starter", "key"))
     assert blind_tests.progress(store, test_id)["answers"] == tests_before["answers"]
-    live.release()
+    loaded.release()

@@ -162,8 +162,9 @@ def test_a_database_of_an_older_ftlab_opens_and_its_tests_go_on_as_they_began(tm
     trials.vote(place, ana, first.id, "left")
     before = everything(place)
     place.engine.dispose()
-    with sqlite3.connect(place.workspace.arena_database) as old:  # as it was before there were secrets
+    with sqlite3.connect(place.workspace.arena_database) as old:  # as it was before secrets and conversations
         old.execute("ALTER TABLE blind_tests DROP COLUMN secret")
+        old.execute("ALTER TABLE answers DROP COLUMN turns")
         old.execute("UPDATE blind_tests SET settings = json_set(settings, '$.seed', 7)")
     store._engine.cache_clear()
     place = open_store(Workspace.open(tmp_path))

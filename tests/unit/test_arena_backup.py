@@ -27,7 +27,7 @@ try:
     scheduler = backup.start(store, sys.argv[2], every_minutes=60)
     scheduler.trigger().result()
     scheduler.stop()
-    print("sent", backup.status(store))
+    print("sent", backup.links_at_risk(store))
 except FtlabError as error:
     print(error.message())
 """

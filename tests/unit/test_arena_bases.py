@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ftlab.arena import blind_tests, links, trials
+from ftlab.arena import asking, blind_tests, links, trials
 from ftlab.arena.store import open_store
 from ftlab.cli.arena_inputs import learning_from, read_contestants
 from ftlab.cli.main import main
@@ -77,7 +77,7 @@ def test_the_blind_test_tab_takes_the_base_of_the_run_that_is_chosen(workspace: 
 
     older = trained(workspace, other_base, "a")
     trained(workspace, "starter", "b")
-    values = blind_test_form.usual(workspace) | {"who_2": f"run:{older}"}
+    values = blind_test_form.usual(workspace).changed({"who_2": f"run:{older}"})
     assert [one.spec["base"] for one in blind_test_plan.contestants(values, workspace)] == [other_base] * 2
 
 
@@ -87,8 +87,8 @@ def test_the_command_after_an_export_trains_what_was_tested(
     run = trained(workspace, other_base)
     store = open_store(workspace)
     among = read_contestants(["base", f"run:{run}"], workspace)
-    how = blind_tests.TestSettings({"max_new_tokens": 16, "temperature": 0.0})
-    asked = [blind_tests.PromptSpec([{"role": "user", "content": "Question"}])]
+    how = asking.TestSettings({"max_new_tokens": 16, "temperature": 0.0})
+    asked = [asking.PromptSpec([{"role": "user", "content": "Question"}])]
     test_id = blind_tests.create_test(store, "A test", among, asked, how, 1)
     blind_tests.start_generating(store, test_id)
     for one in blind_tests.list_contestants(store, test_id):
@@ -125,10 +125,10 @@ def test_last_beside_a_run_of_another_workspace_is_the_last_one_there(
     path = str(elsewhere.run(first).path)
     assert Run.find(path)._workspace == elsewhere
     seen = []
-    monkeypatch.setattr("ftlab.evaluation.compare.evaluate_whole", lambda run, **more: seen.append((run, more)) or {})
+    monkeypatch.setattr("ftlab.evaluation.compare.evaluate_whole", lambda *asked, **_: seen.append(asked) or {})
     main(["evaluate", path, "last", "--json"])
-    run, more = seen[0]
-    assert [run.id, *(one.id for one in more["others"])] == [first, last]
+    run, request = seen[0]
+    assert [run.id, *(one.id for one in request.others)] == [first, last]
     words = ["arena", "create", "--contestant", "base", "--contestant", f"run:{path}", "--contestant", "run:last"]
     assert main([*words, "--prompts", "brand_voice", "--number", "3", "--json"]) == 0
     store = open_store(elsewhere)

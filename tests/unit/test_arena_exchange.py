@@ -85,7 +85,7 @@ def test_a_test_is_sent_voted_on_elsewhere_and_fetched_with_its_votes(hub, tmp_p
     again = arena(tmp_path / "here", hub, "send", first, "--to", "me/store")
     assert again.returncode == 2 and "This test already has votes there" in again.stderr
     back = arena(tmp_path / "here", hub, "fetch", "--from", "me/store")
-    assert back.returncode == 0 and back.stdout.count("1 votes") == 2, back.stderr
+    assert back.returncode == 0 and back.stdout.count("1 vote\n") == 2, back.stderr
     there = open_store(Workspace.open(tmp_path / "there"))
     assert everything(here) == everything(there)
     assert trials.next_trial(here, raters[0]).number == 2

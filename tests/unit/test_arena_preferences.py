@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from sqlalchemy import update
 
 from ftlab.arena import blind_tests, links, trials
 from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings
-from ftlab.arena.preferences import CUT, collect, export
+from ftlab.arena.preferences import CUT, VotesAsData, collect, export, flip_rate
 from ftlab.arena.store import Store, answers, open_store
 from ftlab.arena.tally import count, evaluate, fresh_only, keep_watch, stale_prompts, watch
 from ftlab.config import DataConfig, RunConfig
@@ -85,6 +87,9 @@ def test_pairs_are_what_most_raters_preferred_and_ties_become_judged_answers(vot
     assert by_number[1]["chosen"][0]["content"].startswith("base")
     assert all(row["chosen"] != row["rejected"] for row in found.pairs)
     assert found.conflicts == 1 and sum(found.left_out.values()) == 1
+    # 13 prompts have two votes for an answer, and on one of them they differ.
+    assert Counter(map(sum, found.preferences)) == {2: 13, 1: 1, 0: 2} and sorted(found.ahead) == [1, *[2] * 12]
+    assert flip_rate(found.preferences) == pytest.approx((1 - (1 - 2 / 13) ** 0.5) / 2)
     labels = {number: [row["label"] for row in found.judged if row["prompt"] == question(number)] for number in (3, 4)}
     assert labels == {3: [True, True], 4: [False, False]}
     assert len(found.judged) == 2 * 13 + 2 + 2
@@ -101,6 +106,35 @@ def test_answers_that_were_cut_are_learned_from_only_when_asked(voted):
     assert "cut at the length limit" in data.text()
     assert all(origin["prompt"] != pair for origin in [*data.pair_origins, *data.judged_origins])
     assert collect(store, test, with_cut=True) == whole
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2, 0.35])
+@pytest.mark.parametrize("raters", [2, 3, 5])
+def test_how_often_votes_and_pairs_are_wrong_is_found_from_how_raters_agree(rate, raters):
+    rng, data, wrong = random.Random(1), VotesAsData(), 0
+    for _ in range(4000):
+        right = sum(rng.random() >= rate for _ in range(raters))
+        data.preferences.append((right, raters - right))
+        if right * 2 != raters:  # an even split becomes no pair
+            data.ahead.append(abs(2 * right - raters))
+            wrong += right * 2 < raters
+    assert flip_rate(data.preferences) == pytest.approx(rate, abs=0.03)
+    assert data.wrong == pytest.approx(wrong / len(data.ahead), abs=0.03)
+
+
+def test_a_share_of_wrong_pairs_is_learned_from_only_where_votes_tell():
+    one_vote_each = VotesAsData(preferences=[(1, 0)] * 50, ahead=[1] * 50)
+    assert one_vote_each.wrong is None and one_vote_each.settings() == {}
+    agreed = VotesAsData(preferences=[(2, 0)] * 50, ahead=[2] * 50)
+    assert agreed.wrong == 0 and agreed.settings() == {}
+    # Two of ten times they differ: f is 11.3%, and of two votes that agree both are wrong in 1.6%.
+    differ = VotesAsData(preferences=[(2, 0)] * 40 + [(1, 1)] * 10, ahead=[2] * 40)
+    differ.pairs = [{}] * 40  # type: ignore[typeddict-item]
+    assert differ.settings() == {"loss": "robust", "label_smoothing": 0.02}
+    assert "about 1.6% of the pairs are the wrong way round" in differ.text()
+    chance = VotesAsData(preferences=[(2, 0), (1, 1)] * 25, ahead=[2] * 25)
+    chance.pairs = [{}] * 25  # type: ignore[typeddict-item]
+    assert chance.settings() == {} and "hardly agree more than by chance" in chance.text()
 
 
 def test_every_row_tells_where_it_comes_from_and_no_secret(voted):

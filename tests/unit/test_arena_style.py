@@ -55,6 +55,8 @@ def test_few_prompts_one_style_and_one_winner_are_no_fault():
     ballots, styles = voted(30, 1.0, 0.0)
     same = dict.fromkeys(styles, (30, 0, 0, 0))
     assert "equally long" in equal_style(ballots, same, "base", "tuned", TITLES)["text"]
+    longer = {(prompt, who): (30 if who == "base" else 40, 0, 0, 0) for prompt, who in styles}
+    assert "by the same amount" in equal_style(ballots, longer, "base", "tuned", TITLES)["text"]
     won = [Ballot(b.prompt, "Ann", "base", "tuned", "right", b.created) for b in ballots]
     result = equal_style(won, styles, "base", "tuned", TITLES)
     assert result["interval"][0] > 0.5 and result["win_rate"] < 1  # finite, although one side won everything

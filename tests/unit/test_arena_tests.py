@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import re
 import stat
@@ -16,7 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from ftlab.api import BlindTest
-from ftlab.arena import blind_tests, handing_out, links, tally, trials
+from ftlab.arena import asking, blind_tests, handing_out, links, tally, trials
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
@@ -24,8 +25,8 @@ from tests.arena import answered, draft, everything, opened
 
 ROOT = Path(__file__).resolve().parents[2]
 ASK = [{"role": "user", "content": "Who are you?"}]
-TWO = [blind_tests.ContestantSpec("A", {"kind": "base"}), blind_tests.ContestantSpec("B", {"kind": "run"})]
-HOW = blind_tests.TestSettings({"max_new_tokens": 16})
+TWO = [asking.ContestantSpec("A", {"kind": "base"}), asking.ContestantSpec("B", {"kind": "run"})]
+HOW = asking.TestSettings({"max_new_tokens": 16})
 
 
 @pytest.fixture
@@ -39,21 +40,30 @@ def store(tmp_path: Path) -> Store:
         ({"title": "  "}, "no title"),
         ({"contestants": TWO[:1]}, "at least two contestants"),
         ({"contestants": [TWO[0], TWO[0]]}, "its own title"),
-        ({"contestants": [TWO[0], blind_tests.ContestantSpec("B", {"kind": "oracle"})]}, "unknown kind"),
+        ({"contestants": [TWO[0], asking.ContestantSpec("B", {"kind": "oracle"})]}, "unknown kind"),
         ({"prompts": []}, "no prompts"),
         (
             {
                 "prompts": [
-                    blind_tests.PromptSpec(ASK),
-                    blind_tests.PromptSpec([{"role": "user", "content": "who are  you?"}]),
+                    asking.PromptSpec(ASK),
+                    asking.PromptSpec([{"role": "user", "content": "who are  you?"}]),
                 ]
             },
             "twice",
         ),
-        ({"prompts": [blind_tests.PromptSpec([*ASK, {"role": "assistant", "content": "Me."}])]}, "asks nothing"),
+        ({"prompts": [asking.PromptSpec([*ASK, {"role": "assistant", "content": "Me."}])]}, "asks nothing"),
         ({"settings": dataclasses.replace(HOW, options=("left", "skip"))}, "options"),
         ({"settings": dataclasses.replace(HOW, rubric=("overall", "charm"))}, "no such criterion"),
         ({"settings": dataclasses.replace(HOW, overlap=2)}, "share of the prompts"),
+        ({"settings": dataclasses.replace(HOW, margin=50)}, "margin cannot be tested"),
+        ({"settings": dataclasses.replace(HOW, margin=math.nan)}, "margin cannot be tested"),
+        (
+            {
+                "settings": dataclasses.replace(HOW, margin=5),
+                "contestants": [*TWO, asking.ContestantSpec("C", TWO[0].spec)],
+            },
+            "3 contestants",
+        ),
         ({"planned_votes": 2}, "The test cannot collect that many votes"),
     ],
 )
@@ -61,7 +71,7 @@ def test_what_cannot_be_tested_is_refused_with_what_is_allowed(store: Store, cha
     given = {
         "title": "T",
         "contestants": TWO,
-        "prompts": [blind_tests.PromptSpec(ASK)],
+        "prompts": [asking.PromptSpec(ASK)],
         "settings": HOW,
         "planned_votes": 1,
     }
@@ -88,20 +98,6 @@ def test_a_test_opens_only_when_every_answer_is_there(store: Store) -> None:
         blind_tests.save_answer(store, prompt_id, contestant_id, "other words")
     with pytest.raises(InputError, match="is open"):
         blind_tests.delete_test(store, test_id)
-
-
-def test_the_goal_stays_where_it_is_once_raters_have_begun(store: Store) -> None:
-    test_id, (ana, _) = opened(store, votes_per_prompt=2)
-    blind_tests.change_test(store, test_id, planned_votes=10, instructions="Which is kinder?")
-    with pytest.raises(InputError, match="1 to 12"):
-        blind_tests.change_test(store, test_id, planned_votes=13)
-    trials.next_trial(store, ana)
-    for change in ({"planned_votes": 4}, {"instructions": "Which is shorter?"}):
-        with pytest.raises(InputError, match="Voting has started"):
-            blind_tests.change_test(store, test_id, **change)
-    blind_tests.change_test(store, test_id, title="Another name")
-    assert blind_tests.get_test(store, test_id).planned_votes == 10
-    assert blind_tests.settings_of(blind_tests.get_test(store, test_id)).instructions == "Which is kinder?"
 
 
 def vote_all(store: Store, rater: str, prefer: str) -> None:
@@ -166,8 +162,12 @@ def test_no_more_is_asked_once_the_planned_number_is_reached(store: Store) -> No
 
 def test_answers_that_name_a_model_are_flagged_before_the_test_starts(store: Store) -> None:
     said = {1: "I am Model-1, at your service.", 2: "I was made by OpenAI.", 3: "Philosophy, my dear.", 4: " "}
-    test_id = answered(store, prompts=4, write=lambda prompt, contestant: said[prompt] if contestant else "Hello.")
-    blind_tests.change_test(store, test_id, instructions="Is Qwen good?")
+    test_id = answered(
+        store,
+        prompts=4,
+        write=lambda prompt, contestant: said[prompt] if contestant else "Hello.",
+        instructions="Is Qwen good?",
+    )
     flagged = [(one["prompt"], one["contestant"], one["what"]) for one in blind_tests.flags(store, test_id)]
     assert flagged == [
         (None, None, "The instructions name 'Qwen'"),
@@ -216,7 +216,7 @@ def test_a_trial_holds_nothing_but_what_a_rater_may_see(store: Store) -> None:
     trial = trials.next_trial(store, ana)
     assert trial is not None
     assert {one.name for one in dataclasses.fields(handing_out.Trial)} == set(
-        "id number total messages left right options rubric".split()
+        "id number total messages left right options rubric turns written".split()
     )
     names = [
         text for one in blind_tests.list_contestants(store, test_id) for text in (one.id, one.title, one.spec["base"])
@@ -302,7 +302,7 @@ def test_a_database_that_cannot_be_had_is_one_message_without_its_password(monke
 def test_processes_that_start_at_once_share_one_database_and_one_secret(tmp_path: Path) -> None:
     script = """
 import sys
-from ftlab.arena import links
+from ftlab.arena import asking, links
 from ftlab.arena.store import open_store
 from ftlab.core.workspace import Workspace
 from tests.arena import answered
@@ -415,7 +415,7 @@ def test_voided_votes_count_nowhere_and_every_verdict_says_so(store: Store) -> N
 
 def test_a_notebook_holds_a_blind_test_from_its_plan_to_votes_that_train(store: Store) -> None:
     test = BlindTest(store, answered(store, lambda number, position: "no" * (1 + position) + str(number), prompts=12))
-    assert "12" in test.plan and "0 of 12 votes" in repr(test)
+    assert "12" in test.plan and "0 of 12 planned votes" in repr(test)
     with pytest.raises(InputError, match="hidden"):
         test.votes()
     test.open(["Ana"])

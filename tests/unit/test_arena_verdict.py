@@ -15,7 +15,7 @@ from ftlab.arena.evidence import anytime_interval, decide, krippendorff_alpha, l
 from ftlab.arena.power import Chances, outcome_of_prompt, plan_in_words, power, prompts_needed, votes_each
 from ftlab.arena.verdict import bradley_terry, decided_early, judge
 from ftlab.errors import InputError
-from tests.votes_simulated import Population, error_rates, simulate
+from tests.votes_simulated import Population, error_rates, simulate, worse_by
 
 TITLES = {"a": "Base", "b": "Adapted"}
 
@@ -81,6 +81,10 @@ def test_ties_by_identical_answers_are_among_the_planned_votes_and_skips_are_not
     assert not judge(votes, TITLES, planned=15)["reached"]
     assert found["counts"] == {"wins": {"a": 0, "b": 6}, "both_good": 3, "both_bad": 3, "tie": 2, "skip": 2}
     assert found["ties"]["share"] == pytest.approx(8 / 14)
+    assert found["ties"]["text"] == (
+        "6 of 12 votes chose neither (50%): 3 said both are good, 3 said both are bad. On 2 prompts two answers were "
+        "the same: a tie, which no rater saw."
+    )
 
 
 def test_a_test_that_was_closed_unseen_is_tested_on_what_it_has_and_one_that_was_seen_is_not():
@@ -88,7 +92,7 @@ def test_a_test_that_was_closed_unseen_is_tested_on_what_it_has_and_one_that_was
     votes = ballots("bbbbabbbbb")
     assert judge(votes, TITLES, planned=40)["verdict"] == "not_enough"
     closed = judge(votes, TITLES, planned=40, closed_unseen=True)
-    assert closed["verdict"] == "better" and any("Closed after 10 of 40" in note for note in closed["notes"])
+    assert closed["verdict"] == "better" and any("Closed before the planned number" in note for note in closed["notes"])
 
 
 def test_the_unit_is_the_prompt_so_ten_raters_who_agree_on_three_prompts_prove_nothing():
@@ -399,3 +403,73 @@ def test_length_is_judged_by_prompts_and_not_by_votes_that_repeat_each_other():
     ]  # fmt: skip
     found = judge(votes, TITLES, planned=30, wanted=5)["length"]
     assert found["longer_won"] == 25 and found["p"] == pytest.approx(14 / 64) and not found["confounded"]
+
+
+def test_no_worse_is_what_one_works_out_by_hand():
+    # Against a win rate of .4, the mean of rate^n over .4 to 1: (1 - .4^(n + 1)) / (.6 (n + 1)), divided by .4^n.
+    above = [math.exp(value) for value in log_evidence([1, 2], 0.4, "above")]
+    assert above == pytest.approx([0.84 / (1.2 * 0.4), 0.936 / (1.8 * 0.16)])
+    # One loss, and the rates below: (1 - .6^2) / (2 * .4), divided by .6.
+    assert math.exp(log_evidence([0], 0.4, "below")[0]) == pytest.approx(0.64 / (0.8 * 0.6))
+    # Binomial tables, n = 20 and .4: 13 wins or more .0210, 12 or more .0565; 4% is what the planned number has.
+    judged = {wins: judge(ballots("ab" * (20 - wins) + "b" * (2 * wins - 20)), TITLES, planned=20, margin=10)
+              for wins in (12, 13)}  # fmt: skip
+    assert judged[13]["verdict"] == "no_worse" and judged[13]["p"] == pytest.approx(0.0210, abs=5e-5)
+    assert judged[13]["winner"] is None and judged[13]["decided_by"] == "plan" and not judged[13]["general"]
+    assert judged[13]["text"].startswith("Adapted is no worse than Base by more than 10 points for this rater: it won")
+    assert judged[12]["verdict"] == "not_enough" and judged[12]["p"] == pytest.approx(0.0565, abs=5e-5)
+    assert judged[12]["text"].startswith("Cannot tell whether Adapted is no worse than Base by more than 10 points")
+    # With several votes on a prompt, its figures are those of prompts.
+    judged = judge(ballots("a" * 5 + "b" * 25, prompts=10), TITLES, planned=30, wanted=3, margin=10)
+    assert "it won 10 of the 10 prompts that chose a side" in judged["text"]
+    # Without a margin, neither is better.
+    assert judge(ballots("ab" * 7 + "b" * 6), TITLES, planned=20)["verdict"] == "no_difference"
+
+
+def test_worse_by_more_than_the_margin_is_said_and_worse_by_less_is_not():
+    worse = judge(ballots("a" * 30), TITLES, planned=30, margin=10)
+    assert worse["verdict"] == "worse" and worse["winner"] == "a"
+    assert "is worse than Base by more than 10 points" in worse["text"]
+    # 40 of 100 is exactly at the margin; 20 of 100 is below it.
+    assert judge(ballots("aabab" * 20), TITLES, planned=100, margin=10)["verdict"] == "not_enough"
+    assert judge(ballots("aabaa" * 20), TITLES, planned=100, margin=10)["verdict"] == "worse"
+
+
+@pytest.mark.parametrize(("planned", "share"), [(None, "bbbaab"), (400, "bbabba"), (60, "bba")])
+def test_as_many_more_votes_as_it_names_decide_if_they_go_on(planned, share):
+    """The estimate is checked by going on."""
+    votes = ballots(share * (18 // len(share)))
+    judged = judge(votes, TITLES, planned=planned, margin=10)
+    assert judged["verdict"] == "not_enough" and judged["more"]
+    assert f"About {judged['more']:,} more votes decide" in judged["text"]
+
+    def verdict(more: int) -> str:
+        longer = ballots((share * 200)[: len(votes) + more])
+        return judge(longer, TITLES, planned=planned, margin=10)["verdict"]
+
+    assert verdict(judged["more"] + 6) == "no_worse" and verdict(judged["more"] - 12) == "not_enough"
+    assert judge(ballots("aab" * 6), TITLES, planned=None, margin=20)["more"] > 0
+    assert judge(ballots("gx"), TITLES, planned=10, margin=20)["more"] is None
+
+
+@pytest.mark.parametrize("planned", [True, False])
+@pytest.mark.parametrize(("population", "margin"), [
+    (Population(0.5, prompts=60), 0.1),
+    (Population(0.5, prompts=60, votes_per_prompt=3, ties=0.2, agreement=0.3), 0.15),
+])  # fmt: skip
+def test_at_most_one_test_in_twenty_calls_no_worse_what_is_worse_by_the_margin(population, margin, planned):
+    """However often somebody looks, with a planned number and with none."""
+    votes = population.prompts * population.votes_per_prompt if planned else None
+    rates = error_rates(worse_by(margin, population), 300, planned=votes, margin=margin)
+    assert rates["better"] <= 0.05 and rates["worse"] <= 0.05
+    assert error_rates(replace(population, rate=0.6), 100, planned=votes, margin=margin)["better"] > 0.3
+
+
+def test_the_promised_power_of_no_worse_is_reached():
+    chances = Chances(0.5, margin=0.2)
+    prompts = prompts_needed(chances)
+    assert 0.8 <= power(prompts, chances) < 0.9 and power(prompts - 5, chances) < 0.8
+    rates = error_rates(Population(0.5, prompts), 300, planned=prompts, margin=0.2)
+    assert rates["better"] == pytest.approx(power(prompts, chances), abs=0.07)
+    text = plan_in_words(prompts, prompts, ties=0.0, margin=20)
+    assert f"{prompts} votes on {prompts} prompts show “no worse by more than 20 points” in 8" in text

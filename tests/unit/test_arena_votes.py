@@ -93,6 +93,27 @@ def test_of_a_double_vote_the_first_stands(store: Store) -> None:
         assert "first vote counts" in refused(store, lambda choice=choice: trials.vote(store, ana, trial.id, choice))
 
 
+def test_a_vote_that_arrives_again_is_the_first_one_until_it_is_undone(store: Store) -> None:
+    _, (ana, bo) = opened(store)
+    trial, theirs = first_trial(store, ana), first_trial(store, bo)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: trials.vote(store, ana, trial.id, "left", sent_as="b7"), range(8)))
+    before = everything(store)
+    assert len(before["votes"]) == 1
+    trials.vote(store, ana, trial.id, "left", sent_as="b7")
+    assert everything(store) == before
+    for other in ("b8", ""):
+        assert "already voted" in refused(
+            store, lambda other=other: trials.vote(store, ana, trial.id, "right", sent_as=other)
+        )
+    # The id of another rater's vote meets nothing of theirs.
+    trials.vote(store, bo, theirs.id, "right", sent_as="b7")
+    again = trials.undo(store, ana)
+    assert "not yours" in refused(store, lambda: trials.vote(store, ana, trial.id, "left", sent_as="b7"))
+    trials.vote(store, ana, again.id, "right", sent_as="b9")
+    assert len(everything(store)["votes"]) == 2
+
+
 def test_of_many_votes_at_once_exactly_one_counts(store: Store) -> None:
     _, (ana, _) = opened(store)
     trial = first_trial(store, ana)
@@ -242,15 +263,40 @@ def test_a_guess_comes_after_the_vote_and_once(store: Store) -> None:
         assert connection.execute(select(guesses)).all() == []
 
 
+def test_sides_are_guessed_after_the_last_vote_of_the_last_comparisons(store: Store) -> None:
+    _, (ana, _) = opened(store, options=("left", "right", "skip"), prompts=5)
+    voted = []
+    while trial := trials.next_trial(store, ana):
+        assert trials.to_guess(store, ana) is None
+        trials.vote(store, ana, trial.id, "skip" if len(voted) == 3 else "left", {}, f"comment {len(voted)}")
+        voted.append(trial.id)
+    newest = [voted[place] for place in range(len(voted) - 1, -1, -1) if place != 3][: trials.GUESSES]
+    asked, last = [], trials.to_guess(store, ana)
+    while last is not None:  # "no idea" on each
+        asked.append(last.id)
+        last = trials.to_guess(store, ana, after=last.id)
+    assert asked == newest
+    trials.guess(store, ana, newest[0], "left")
+    first = trials.to_guess(store, ana)
+    assert first is not None and first.id == newest[1]
+    written = trials.undo(store, ana).written
+    assert written["comment"] == f"comment {len(voted) - 1}" and trials.to_guess(store, ana) is None
+
+
 def test_identical_answers_are_ties_that_nobody_is_asked_about(store: Store) -> None:
     write = lambda prompt, contestant: "the same" if prompt <= 2 else f"{prompt} by {contestant}"  # noqa: E731
     test_id, raters = opened(store, write=write, votes_per_prompt=2)
+    trials.next_trial(store, raters[0])
+    before = blind_tests.progress(store, test_id)
+    assert blind_tests.votes_in_words(before) == "0 of 8 planned votes", "a tie that came by itself is no vote"
+    assert blind_tests.identical_in_words(before) == "2 pairs of answers are the same: a tie, which no rater sees."
     for rater in raters:
         while trial := trials.next_trial(store, rater):
             assert trial.left != trial.right and trial.total == 4
             trials.vote(store, rater, trial.id, "left")
     so_far = blind_tests.progress(store, test_id)
     assert (so_far["votes"], so_far["automatic"], so_far["revealed"]) == (12, 4, "planned")
+    assert blind_tests.votes_in_words(so_far) == "8 of 8 planned votes"
     with store.reading() as connection:
         tie = connection.execute(select(votes.c.trial_id, votes.c.rater_id).where(votes.c.choice == "tie")).first()
     assert tie is not None

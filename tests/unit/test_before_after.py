@@ -103,7 +103,7 @@ def test_answers_are_found_by_words_turned_by_pages_and_never_markup(workspace):
         return {"row": place, "prompt": [{"role": "user", "content": text}], "base": side, "adapted": side}
 
     rows = [row(0, ATTACK), *(row(place, f"number {place}") for place in range(1, 25))]
-    shown = before_after.answer_table(rows, 1, 3)
+    shown = before_after.prompts_table(rows, 1, 3)
     assert "<script" not in shown and "<img" not in shown and "&lt;script&gt;" in shown
     assert shown.count("cut off") == 2 and "score 1.5" in shown
     assert [one["row"] for one in before_after.select(rows, "NUMBER 24")] == [24]

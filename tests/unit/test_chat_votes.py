@@ -86,3 +86,20 @@ def test_only_the_last_message_is_edited_or_answered_again_and_nothing_while_ans
     assert shown.count('data-act="again"') == shown.count('data-act="edit"') == 1
     assert "data-act" not in conversation(turns, busy=True, votes=True)
     assert "data-act" not in conversation(turns)
+
+
+def test_a_page_that_is_loaded_again_has_its_conversation_and_no_other(monkeypatch):
+    monkeypatch.setattr(chat, "_kept", {})
+    turns = [{"user": str(n)} for n in range(chat._MOST_TURNS + 1)]
+    chat.keep_conversation("mine", "run", turns)
+    assert chat.kept_conversation("mine", "run") == turns[1:]
+    for key, run in (("mine", "other run"), ("another", "run"), (None, "run"), ("", None)):
+        assert chat.kept_conversation(key, run) == []
+    chat.keep_conversation("", "run", turns)
+    for n in range(chat._MOST_KEPT - 1):
+        chat.keep_conversation(f"browser {n}", "run", turns)
+    assert chat.kept_conversation("mine", "run") and len(chat._kept) == chat._MOST_KEPT
+    chat.keep_conversation("one more", "run", turns)
+    assert not chat.kept_conversation("mine", "run") and len(chat._kept) == chat._MOST_KEPT
+    chat.keep_conversation("one more", None, [])  # New chat
+    assert not chat.kept_conversation("one more", "run")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ftlab.config import DataConfig
@@ -89,9 +90,13 @@ def test_a_changed_file_is_not_taken_for_the_one_that_was_checked(workspace: Wor
     assert job.find(request, workspace) is None
 
 
-def test_stopping_keeps_what_was_found_so_far(workspace: Workspace, long: Path) -> None:
+def test_stopping_keeps_what_was_found_so_far(
+    workspace: Workspace, long: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTLAB_NICE", "7")
     started = job.start(Request(DataConfig(source=str(long))), workspace)
     at_work(started)
+    assert psutil.Process(job.status(started).pid).nice() == 7
     assert "Stopping" in job.stop(started).message
     assert job.status(started).state in ("stopping", "stopped")
     assert finished(started).state == "stopped"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ftlab.cli.output import print_table
+import pytest
+
+from ftlab.cli.output import Interrupted, keeping, print_table
+from ftlab.core.comparison import whole_form
+from ftlab.evaluation.figures import value_text
 from tests.comparisons import three_sides
 
 
@@ -51,3 +55,25 @@ def test_the_commonest_label_and_guessing_stand_below_the_accuracy(capsys):
     assert cells[1] == ["Always “bug”", "50%", "50%"]
     assert cells[2] == ["Guessing", "25%", "25%"]
     assert cells[3][:3] == ["Right label named", "50%", "100%"]
+
+
+def test_ctrl_c_says_what_is_kept_only_where_replies_came(tmp_path):
+    file = tmp_path / "replies.jsonl"
+    with pytest.raises(KeyboardInterrupt), keeping(file):
+        raise KeyboardInterrupt
+    kept = pytest.raises(Interrupted, match=r"Interrupted\. Replies that had come are kept: the same command")
+    with kept as told, keeping(file):
+        file.write_text("{}\n")
+        raise KeyboardInterrupt
+    assert told.value.exit_code == 130
+
+
+def test_costs_have_two_digits_however_small_they_are():
+    from ftlab.evaluation.metrics.table import BUILT_IN
+
+    measure = BUILT_IN["cost_per_thousand"].as_json()
+    values = [0.002, 0.0051, 0.009, 0.0000123, 0.0996, 0.5, 1234.5, 0]
+    texts = ["0.002", "0.0051", "0.009", "0.000012", "0.10", "0.50", "1,234.50", "0"]
+    assert [value_text(measure, value) for value in values] == texts
+    [of_earlier_version] = whole_form({"measures": [{**measure, "unit": ""}]})["measures"]
+    assert value_text(of_earlier_version, 0.0024) == "0.0024"

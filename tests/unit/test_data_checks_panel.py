@@ -15,7 +15,8 @@ from ftlab.config import DataConfig
 from ftlab.data.checks import Finding, check
 from ftlab.data.checks.job import Request
 from ftlab.data.remedies import answer_group, give_answer, is_mended, mend_findings
-from ftlab.data.versions import create, rows_of
+from ftlab.data.version_store import rows_of
+from ftlab.data.versions import create
 from ftlab.ui.tabs.data import checks_view as data_checks_view
 from ftlab.ui.tabs.data import findings as data_findings
 from ftlab.ui.tabs.data import lengths as data_lengths

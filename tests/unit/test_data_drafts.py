@@ -9,7 +9,7 @@ import pytest
 
 from ftlab.config import DataConfig
 from ftlab.core.workspace import Workspace
-from ftlab.data import curation, versions
+from ftlab.data import curation, version_store, versions
 from ftlab.data import curation as drafts
 from ftlab.data.curation import Change, editable, read_edited, was_json
 from ftlab.data.inspection import every_row
@@ -51,14 +51,14 @@ def test_many_changes_make_one_version_that_says_what_was_done(data: DataConfig,
     )
     assert made.action == "edited 2 rows, marked 2 good, excluded 1, annotated 1"
     assert (made.number, made.parent, made.who, made.why) == (2, first.id, "Ada", "first look")
-    rows = list(versions.rows_of(made))
+    rows = list(version_store.rows_of(made))
     assert rows[0].cells == {"prompt": "ask 0", "completion": "better"} and rows[0].mark == "good"
     assert rows[3].excluded == "not ours" and rows[4].notes == ("Ada: ask legal", "Ada: or not")
-    assert rows[5:] == list(versions.rows_of(first))[5:]
+    assert rows[5:] == list(version_store.rows_of(first))[5:]
     assert made.details["by_row"]["0"] == "edited, marked good" and made.details["row_ids"] == [0, 1, 2, 3, 4]
     back = curation.apply(made, {3: Change(excluded="", mark="bad"), 0: Change(mark="none")}, who="Bea")
     assert back.action == "marked 1 row bad, took the mark off 1, brought back 1"
-    rows = list(versions.rows_of(back))
+    rows = list(version_store.rows_of(back))
     assert (rows[3].excluded, rows[3].mark, rows[0].mark) == (None, "bad", None)
     assert curation.diff(made, back).added == [3]
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_applied_is_named_and_makes_no_version(data: DataConfig, 
             curation.apply(first, changes, who="Ada")
     with pytest.raises(InputError, match=r"Row 2 of .* has changed since"):
         curation.apply(first, {2: Change(mark="good")}, who="Ada", judged={2: curation.fingerprint({"prompt": "x"})})
-    assert len(versions.history(workspace)) == 1
+    assert len(version_store.history(workspace)) == 1
 
 
 def test_a_draft_survives_and_its_first_save_makes_version_1_and_2(data: DataConfig, workspace: Workspace) -> None:
@@ -84,11 +84,11 @@ def test_a_draft_survives_and_its_first_save_makes_version_1_and_2(data: DataCon
     assert again.count == 2 and again.words == "edited 1 row, marked 1 good" and again.at == 7
     assert again.changes[7].cells == {"completion": "é \ufffd"}, "half a character, which no file takes"
     made = drafts.save(again, data, workspace, why="checked")
-    assert [(version.number, version.action) for version in versions.history(workspace)] == [
+    assert [(version.number, version.action) for version in version_store.history(workspace)] == [
         (1, "taken from the source"),
         (2, "edited 1 row, marked 1 good"),
     ]
-    assert list(versions.rows_of(made))[7].cells["completion"] == "é \ufffd"
+    assert list(version_store.rows_of(made))[7].cells["completion"] == "é \ufffd"
     assert drafts.load(data, workspace, "Ada").count == 0 and drafts.unsaved(workspace) == []
     with pytest.raises(InputError, match="nothing to save"):
         drafts.save(drafts.load(data, workspace, "Ada"), data, workspace)
@@ -105,7 +105,7 @@ def test_two_people_have_a_draft_each_and_none_loses_to_the_other(data: DataConf
     second = drafts.save(bea, data, workspace)
     assert drafts.later(data, workspace) == second
     third = drafts.save(ada, data, workspace, onto=second)
-    rows = list(versions.rows_of(third))
+    rows = list(version_store.rows_of(third))
     assert third.parent == second.id and rows[0].mark == "good" and rows[1].excluded == "spam"
 
 
@@ -166,7 +166,7 @@ def test_rows_of_a_source_are_numbered_as_version_1_numbers_them(tmp_path: Path,
     source = every_row(data, workspace)
     first = versions.create(data, workspace)
     stored = every_row(DataConfig(source=first.source), workspace)
-    expected = list(versions.rows_of(first))
+    expected = list(version_store.rows_of(first))
     assert len(source) == len(stored) == 15
     for place, row in enumerate(expected):
         assert (source[place].id, source[place].split) == (stored[place].id, stored[place].split) == (row.id, row.split)

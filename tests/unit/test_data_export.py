@@ -82,6 +82,17 @@ def test_openai_chat_is_what_training_sees_and_passes_its_own_check(tmp_path: Pa
     assert not (tmp_path / "few.jsonl").exists()
 
 
+def test_openai_chat_says_how_many_answers_lost_their_thoughts(tmp_path: Path) -> None:
+    rows = [*ROWS, {"prompt": "x", "completion": "<think>\nHm.\n</think>\n\nYes."}]
+    source = DataConfig(source=write(tmp_path / "a.jsonl", rows))
+    (note,) = export(source, tmp_path / "out.jsonl", "openai").notes
+    assert note == (
+        "Without the thoughts of 1 answer: OpenAI's format has no place for them. The format jsonl keeps them."
+    )
+    assert "Hm." not in (tmp_path / "out.jsonl").read_text()
+    assert export(source, tmp_path / "all.jsonl").notes == []
+
+
 GOOD = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 1}]}
 WRONG = [
     ([], "not an object"),

@@ -55,11 +55,6 @@ def test_paging_does_not_read_the_file_again_until_it_changes(source: str, monke
     assert inspect(source).rows == 51
 
 
-def test_the_notebook_view_shows_data_as_text(source: str) -> None:
-    html = inspect(source)._repr_html_()
-    assert "<script>" not in html and "&lt;script&gt;0" in html and "question_answer" in html
-
-
 def test_a_wrong_setting_is_named(source: str) -> None:
     with pytest.raises(InputError, match=r"data\.test_fraction.*0\.9.*at most 0\.5"):
         inspect(source, test_fraction=0.9)

@@ -11,6 +11,7 @@ from ftlab.config import DataConfig
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import is_document
+from ftlab.data.partition import hold_out
 from ftlab.data.splits import freeze, prepare, prompt_fingerprint, read_split
 from ftlab.errors import FtlabError, InputError
 
@@ -339,3 +340,17 @@ def test_a_stratified_split_shows_every_label_by_its_share(tmp_path: Path) -> No
         }
         assert counts == {"train": [14, 42, 84], "validation": [4, 12, 24], "test": [2, 6, 12]}
         assert prepare(data).splits == splits
+
+
+def test_whole_groups_hold_out_enough_rows_to_tell_a_difference():
+    """Twelve guests with five rows each: a test split of one guest would have 5 rows, which no verdict can rest on."""
+    rows = [
+        {"messages": [{"role": "user", "content": f"{word} {guest}"}, {"role": "assistant", "content": "yes"}]}
+        for guest in range(12)
+        for word in ("pool", "dog", "train", "crib", "wine")
+    ]
+    cells = [{"guest": row["messages"][0]["content"].split()[-1]} for row in rows]
+    held = hold_out({"train": rows}, DataConfig(group_by="guest"), cells)
+    assert {split: len(part) for split, part in held.items()} == {"train": 45, "validation": 5, "test": 10}
+    few = hold_out({"train": rows[:20]}, DataConfig(group_by="guest"), cells[:20])
+    assert len(few["test"]) == 5  # a share of 2 rows: more groups would be most of the data

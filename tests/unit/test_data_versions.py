@@ -10,11 +10,11 @@ import pytest
 from ftlab.config import DataConfig
 from ftlab.core.files import write_text
 from ftlab.core.workspace import Workspace
-from ftlab.data import curation, versions
+from ftlab.data import curation, version_store, versions
 from ftlab.data.curation import Change
 from ftlab.data.load import load_rows
 from ftlab.data.splits import freeze, prepare
-from ftlab.data.versions import VersionRow
+from ftlab.data.version_store import VersionRow
 from ftlab.errors import InputError
 
 ROWS = [{"prompt": f"ask {n}", "completion": f"answer {n}"} for n in range(30)]
@@ -26,16 +26,16 @@ def write(path: Path, rows: list[dict]) -> str:
 
 
 @pytest.fixture
-def first(tmp_path: Path, workspace: Workspace) -> versions.Version:
+def first(tmp_path: Path, workspace: Workspace) -> version_store.Version:
     return versions.create(write(tmp_path / "tickets.jsonl", ROWS), workspace, who="Ada", why="to begin")
 
 
 def test_the_first_version_holds_the_source_and_is_made_once(
-    first: versions.Version, tmp_path: Path, workspace: Workspace
+    first: version_store.Version, tmp_path: Path, workspace: Workspace
 ) -> None:
     assert (first.name, first.number, first.parent, first.rows) == ("tickets", 1, None, {"train": 30})
     assert first.who == "Ada" and first.why == "to begin" and first.when.endswith("+00:00")
-    assert [row.cells for row in versions.rows_of(first)] == ROWS
+    assert [row.cells for row in version_store.rows_of(first)] == ROWS
     assert first.origin[0]["sha256"] == load_rows(DataConfig(source=str(tmp_path / "tickets.jsonl"))).files[0].sha256
     assert versions.create(str(tmp_path / "tickets.jsonl"), workspace).id == first.id
     assert first.folder == workspace.root / "data" / "tickets" / first.id
@@ -50,31 +50,33 @@ def test_cells_of_every_kind_come_back_as_they_were(tmp_path: Path, workspace: W
     ]
     made = versions.create(write(tmp_path / "odd.jsonl", odd * 3), workspace)
     odd[2]["d"] = "half \ufffd"  # no file of text takes half a character; it is replaced where rows are read
-    assert [row.cells for row in versions.rows_of(made)] == odd * 3
+    assert [row.cells for row in version_store.rows_of(made)] == odd * 3
     loaded = load_rows(DataConfig(source=made.source), workspace)
     assert list(loaded.splits["train"]) == odd * 3 and loaded.splits["train"][-1] == odd[-1]
 
 
-def test_a_change_makes_a_new_version_and_leaves_the_old_one(first: versions.Version, workspace: Workspace) -> None:
+def test_a_change_makes_a_new_version_and_leaves_the_old_one(
+    first: version_store.Version, workspace: Workspace
+) -> None:
     edited = curation.apply(first, {3: Change({"completion": "better"})}, who="Bea", why="was wrong")
     fewer = curation.apply(edited, dict.fromkeys((0, 1), Change(excluded="not ours")), who="Bea")
     marked = curation.apply(fewer, {5: Change(mark="good")}, who="Cy")
     noted = curation.apply(marked, {6: Change(notes=("ask legal",))}, who="Cy")
-    chain = versions.history(workspace, "tickets")
+    chain = version_store.history(workspace, "tickets")
     assert [version.parent for version in chain] == [None, first.id, edited.id, fewer.id, marked.id]
     assert [version.number for version in chain] == [1, 2, 3, 4, 5] and len({version.id for version in chain}) == 5
-    assert list(versions.rows_of(first))[3].cells == ROWS[3]
+    assert list(version_store.rows_of(first))[3].cells == ROWS[3]
     assert fewer.rows == {"train": 28} and fewer.excluded == 2
-    rows = list(versions.rows_of(noted))
+    rows = list(version_store.rows_of(noted))
     assert rows[5].mark == "good" and rows[6].notes == ("Cy: ask legal",) and rows[0].excluded == "not ours"
     assert marked.content == fewer.content  # marks are remarks, not data
-    assert versions.ids_of(noted) == list(range(2, 30)) and versions.ids_of(noted, "test") == []
+    assert version_store.ids_of(noted) == list(range(2, 30)) and version_store.ids_of(noted, "test") == []
     assert curation.apply(noted, {0: Change(excluded="")}, who="Bea").rows == {"train": 29}
     assert load_rows(DataConfig(source=noted.source), workspace).rows == 28
 
 
-def test_a_diff_says_what_was_added_removed_and_changed(first: versions.Version, workspace: Workspace) -> None:
-    rows = [row for row in versions.rows_of(first) if row.id != 2]
+def test_a_diff_says_what_was_added_removed_and_changed(first: version_store.Version, workspace: Workspace) -> None:
+    rows = [row for row in version_store.rows_of(first) if row.id != 2]
     rows[0] = rows[0].with_(cells={"prompt": "other", "completion": "answer 0"})
     rows[4] = rows[4].with_(split="test")
     rows.append(VersionRow(30, {"prompt": "n", "completion": "m", "extra": "e"}))
@@ -89,7 +91,7 @@ def test_a_diff_says_what_was_added_removed_and_changed(first: versions.Version,
 
 
 def test_a_run_names_the_version_it_used_and_keeps_it_from_vanishing(
-    first: versions.Version, workspace: Workspace
+    first: version_store.Version, workspace: Workspace
 ) -> None:
     run = workspace.create_run("used")
     freeze(prepare(DataConfig(source=first.source), workspace=workspace), run)
@@ -101,14 +103,14 @@ def test_a_run_names_the_version_it_used_and_keeps_it_from_vanishing(
     versions.delete(first, workspace, force=True, who="Ada", why="space")
     with pytest.raises(InputError, match=r"deleted by Ada"):
         load_rows(DataConfig(source=first.source), workspace)
-    assert versions.history(workspace)[0].deleted["why"] == "space"
+    assert version_store.history(workspace)[0].deleted["why"] == "space"
     with pytest.raises(InputError, match=r"deleted by Ada"):
         curation.apply(first, {1: Change(excluded="old")}, who="Bea")  # what she holds is from before
 
 
-def test_what_is_not_there_is_named(first: versions.Version, workspace: Workspace) -> None:
+def test_what_is_not_there_is_named(first: version_store.Version, workspace: Workspace) -> None:
     cases = [
-        (lambda: versions.find("version:tickts-1-abc", workspace), "did you mean version:tickets-1"),
+        (lambda: version_store.find("version:tickts-1-abc", workspace), "did you mean version:tickets-1"),
         (lambda: load_rows(DataConfig(source="version:nothing"), workspace), "no such version of data"),
         (lambda: curation.apply(first, {3: Change({"complection": "x"})}, who="A"), "did you mean completion"),
         (lambda: curation.apply(first, {77: Change(excluded="x")}, who="A"), "no such row"),
@@ -120,6 +122,8 @@ def test_what_is_not_there_is_named(first: versions.Version, workspace: Workspac
     for act, message in cases:
         with pytest.raises(InputError, match=message):
             act()
-    assert versions.pinned("version:tickets", workspace) == first.source and versions.pinned("a.csv") == "a.csv"
-    assert len(versions.history(workspace)) == 1 and not list(first.folder.parent.glob(".part-*"))
-    assert versions.find("tickets", workspace) == first and versions.find("tickets-1", workspace) == first
+    assert (
+        version_store.pinned("version:tickets", workspace) == first.source and version_store.pinned("a.csv") == "a.csv"
+    )
+    assert len(version_store.history(workspace)) == 1 and not list(first.folder.parent.glob(".part-*"))
+    assert version_store.find("tickets", workspace) == first and version_store.find("tickets-1", workspace) == first

@@ -104,6 +104,28 @@ def test_rows_that_wait_join_those_at_work_and_answer_as_if_alone(kind):
         assert sum(places > 1 for count, places in rows if count > 1) == 8, "batch by batch"
 
 
+@pytest.mark.parametrize("kind", ["llama", "learned positions", "sliding window", "state space"])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_an_instruction_that_all_prompts_begin_with_is_read_once(kind, temperature):
+    model, draw = build(kind), random.Random(6)
+    instruction = [draw.randint(2, 60) for _ in range(20)]
+    prompts = [instruction + [draw.randint(2, 60) for _ in range(draw.randint(1, 12))] for _ in range(40)]
+
+    def answered(prompts, **settings):
+        more = {"max_new_tokens": LIMIT, "stop_ids": STOPS, "temperature": temperature, "batch_rows": 8} | settings
+        return generate_answers(model, Letters(), prompts, **more).answers
+
+    alone = [answered([prompt], batch_rows=1)[0] for prompt in prompts]
+    result, passes = passed(model, lambda: answered(prompts))
+    assert result == alone
+    prompt_places = sum(rows * places for rows, places in passes if places > 1)
+    own = sum(len(prompt) - 20 for prompt in prompts)
+    if kind in ("llama", "learned positions"):
+        assert prompt_places < 20 + 2 * own
+    else:
+        assert prompt_places >= 40 * 20 + own
+
+
 @pytest.mark.parametrize("name", ["prefix tuning", "prompt tuning"])
 def test_behind_virtual_tokens_a_batch_stays_what_it_was_and_answers_as_one_by_one(name):
     from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
@@ -236,3 +258,16 @@ def test_rows_taken_in_when_memory_runs_out_are_answered_all_the_same(monkeypatc
     )
     assert [a.text for a in result.answers] == [Letters().decode(ids, True) for ids in expected]
     assert sum(finished) == 30 and result.halved_to is not None
+
+
+def test_what_is_read_once_counts_once_in_the_time_that_is_foretold():
+    from ftlab.data.rendering import Encoded
+    from ftlab.evaluation.beginnings import tokens_to_read, tokens_to_score
+
+    asked = [[5] * 9 + [n, 6] for n in range(3)]
+    rows = [Encoded([*ids, 1, 2], [False] * 11 + [True] * 2) for ids in asked for _ in range(4)]
+    # Of each question all but its last token, which predicts the answer.
+    assert (tokens_to_score(rows, False), tokens_to_score(rows, True)) == (12 * 13, 3 * 10 + 12 * 3)
+    assert (tokens_to_read(asked, False), tokens_to_read(asked, True)) == (33, 9 + 3 * 2)
+    alone = [[1, 2, 3], [4, 5, 6]]
+    assert tokens_to_read(alone, True) == 6 and tokens_to_read([], True) == 0 == tokens_to_score([], True)

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -19,7 +20,7 @@ from ftlab.cli.main import build_parser
 from ftlab.config import build_config
 from ftlab.ui import help
 from ftlab.ui.doors import access
-from ftlab.ui.kit.safe_markdown import code_blocks, headings, links
+from ftlab.ui.kit.safe_markdown import headings, links
 from tests.conftest import ROOT
 
 DOCS = ROOT / "ftlab" / "docs"
@@ -44,9 +45,15 @@ def test_every_link_leads_to_a_file_and_every_anchor_to_a_heading(name: str):
             assert anchor in {mark for _, _, mark in headings(there.read_text(encoding="utf-8"))}, target
 
 
+def code_blocks(text: str) -> list[tuple[str, str]]:
+    """(language, code) of each code block of a page."""
+    tokens = MarkdownIt("commonmark").parse(text)
+    return [(token.info.strip(), token.content) for token in tokens if token.type in ("fence", "code_block")]
+
+
 def commands(text: str) -> Iterator[list[str]]:
     """Every command line of a page, as words: those of its shell blocks, and those in the middle of a sentence."""
-    fenced = [code for _, language, code in code_blocks(text) if language in ("bash", "sh", "")]
+    fenced = [code for language, code in code_blocks(text) if language in ("bash", "sh", "")]
     prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     inline = [re.sub(r"\s+", " ", code) for code in re.findall(r"`(python [^`]+)`", prose)]
     for line in [line for code in fenced for line in code.replace("\\\n", " ").splitlines()] + inline:
@@ -69,7 +76,7 @@ def test_every_line_of_a_shell_block_is_a_command_that_is_checked_or_marked(name
     """Checked: commands of python, below and in tests/integration/test_documented_commands.py, and the installation,
     which .ci/run does. Anything else stands in a block that is marked."""
     assert (ROOT / name).read_text(encoding="utf-8").count("<!-- needs:") == len(_marked(name))
-    for _, language, code in code_blocks(unmarked(name)):
+    for language, code in code_blocks(unmarked(name)):
         for line in code.replace("\\\n", " ").splitlines() if language in ("bash", "sh") else ():
             assert not line.strip() or line.split()[0] == "python" or line.startswith(("pip install ", "#")), line
 
@@ -104,7 +111,7 @@ def test_every_command_is_one_that_exists_with_settings_that_exist(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_python_in_the_pages_is_valid_and_runs_in_yaml_are_runs(name: str):
-    for _, language, code in code_blocks((ROOT / name).read_text(encoding="utf-8")):
+    for language, code in code_blocks((ROOT / name).read_text(encoding="utf-8")):
         if language == "python":
             ast.parse(re.sub(r"<(\w+)>", r"\1", code))
         elif language == "yaml":

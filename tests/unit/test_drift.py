@@ -14,11 +14,12 @@ from ftlab.config import build_config
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import encode, encode_prompt, stop_token_ids
 from ftlab.evaluation import probes as own_answers
-from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
+from ftlab.evaluation.compare import evaluate_before, evaluate_run
 from ftlab.evaluation.drift import answer_of_figures, drift_parts, figures_of, kinds_in_words
 from ftlab.evaluation.forgetting import General, forgetting_of, lost_in_words
 from ftlab.evaluation.keeping import Kept, Reply, ToFollow, ToWrite, completed, keep, recall
 from ftlab.evaluation.probes import Followed, Probe, follow, from_elsewhere, is_right, load_general, write_own
+from ftlab.evaluation.request import Request
 from ftlab.evaluation.sides import config_of
 from ftlab.models.load import load_tokenizer
 from ftlab.report.markdown import write_markdown
@@ -227,7 +228,7 @@ def test_a_run_on_any_base_is_compared_with_it_along_the_answers_it_gave_before_
     assert measure(comparison, "base_kl_task")["rows"] == 6
     assert [one["kl"] for one in part["changed"]] == sorted((one["kl"] for one in part["changed"]), reverse=True)
     assert len(part["changed"]) == 5
-    assert part["answer"] == "lost" and "changed elsewhere" in comparison["verdict"]["text"]
+    assert part["answer"] == "lost" and "knew: changed, on neutral" in comparison["verdict"]["text"]
 
 
 def test_answers_of_the_base_that_are_kept_are_never_asked_again(run, comparison, monkeypatch):
@@ -258,7 +259,7 @@ def test_without_probes_nothing_is_asked_and_the_first_line_says_so(tmp_path, ba
     save_result(run, base_folder)
     found = evaluate_run(run)
     assert found["forgetting"] is None and not any(one["name"].startswith("base_") for one in found["measures"])
-    assert "what it forgot was not measured" in found["verdict"]["text"]
+    assert "what the base knew: not measured" in found["verdict"]["text"]
 
 
 def test_facts_are_right_where_the_answer_holds_one_of_their_forms_as_whole_words():
@@ -336,16 +337,16 @@ def test_a_run_on_another_base_is_not_measured_by_answers_that_its_base_never_ga
     other_base = make_base(tmp_path / "other-base")
     other = make_run(run.path.parent, other_base, "self", name="elsewhere")
     save_result(other, other_base)
-    found = evaluate_together([run, other])
+    found = evaluate_run(run, Request(others=[other]))
     assert measure(found, "base_kl")["values"]["elsewhere"] is None
     assert measure(found, "base_kl")["values"]["adapted"] > 0
 
 
 def test_preflight_counts_what_the_base_writes_and_what_is_read_along_it():
     question = {"own": ToWrite([[1] * 10] * 20, 40, None)}
-    assert amount_of(question, {}) == Amount(scored=1000, read=200, written=800)
+    assert amount_of(question, {}, once=True) == Amount(scored=1000, read=200, written=800)
     # The five answers that changed most are written too.
-    assert amount_of(question, {}, follows=True) == Amount(scored=1000, read=50, written=200)
+    assert amount_of(question, {}, once=True, follows=True) == Amount(scored=1000, read=50, written=200)
 
 
 def test_the_answers_that_changed_most_stand_in_the_tab_the_report_and_the_terminal(run, comparison, capsys):

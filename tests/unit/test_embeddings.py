@@ -10,11 +10,12 @@ import ftlab
 from ftlab.cli.main import main
 from ftlab.core.endpoint import EMBEDDER
 from ftlab.core.files import read_jsonl
+from ftlab.core.jobs import Stopped
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.batches import Stopped
-from ftlab.evaluation.compare import embedding_plan, evaluate_together
+from ftlab.evaluation.compare import evaluate_run, material_against, plans_to_send
 from ftlab.evaluation.embeddings import read_embeddings, vectors_of
 from ftlab.evaluation.material import gather
+from ftlab.evaluation.request import Request
 from ftlab.evaluation.retrieval import passages_near
 from ftlab.evaluation.sides import config_of
 from tests.judge_server import judge_server, without_proxies
@@ -63,21 +64,30 @@ def by_meaning(request, _=0):
     return 200, {}, {"object": "list", "data": data[::-1], "model": "meaning", "usage": {"prompt_tokens": 9}}
 
 
+def planned_vectors(run, request):
+    [planned] = plans_to_send(run, request, material_against(run, request))
+    return planned
+
+
 def test_passages_are_found_by_meaning_and_no_text_is_sent_twice(run, manuals):
     settings = {"retrieved": 1, "documents": [str(manuals)]}
     material = gather([run], [config_of(run)], None)
     with judge_server(by_meaning) as server:
         embeddings = read_embeddings(f"{server.url}/embeddings#meaning", 0.02)
-        planned = embedding_plan([run], embeddings, settings=settings)
+        planned = planned_vectors(run, Request(embeddings=embeddings, settings=settings))
         assert planned.open == planned.texts == len(THINGS) + len(material.rows) and not server.requests
-        comparison = evaluate_together([run], settings=settings, embeddings=embeddings)
+        comparison = evaluate_run(run, Request(settings=settings, embeddings=embeddings))
         sent = [text for request in server.requests for text in request["body"]["input"]]
         assert len(sent) == len(set(sent)) == planned.open
         assert server.requests[0]["path"] == "/v1/embeddings" and server.requests[0]["body"]["model"] == "meaning"
         assert set(server.requests[0]["body"]) == {"model", "input"}
         assert server.requests[0]["headers"]["Authorization"] == f"Bearer {KEY}"
-        assert embedding_plan([run], embeddings, settings=settings).lines()[0].startswith("Nothing to send")
-        again = evaluate_together([run], settings=settings, embeddings=embeddings)
+        assert (
+            planned_vectors(run, Request(embeddings=embeddings, settings=settings))
+            .lines()[0]
+            .startswith("Nothing to send")
+        )
+        again = evaluate_run(run, Request(settings=settings, embeddings=embeddings))
         assert len(server.requests) == planned.requests and again["question"] == comparison["question"]
         retrieval = passages_near([str(manuals)], material, 1, lambda texts: vectors_of(run, embeddings, texts))
     for row in material.rows:
@@ -89,7 +99,7 @@ def test_passages_are_found_by_meaning_and_no_text_is_sent_twice(run, manuals):
         comparison["settings"]["retrieved"]["index"] == embeddings.index and "meaning at 127.0.0.1" in embeddings.index
     )
     assert "found by embeddings of meaning" in comparison["question"]["text"]
-    assert comparison["question"]["name"] != evaluate_together([run], settings=settings)["question"]["name"]
+    assert comparison["question"]["name"] != evaluate_run(run, Request(settings=settings))["question"]["name"]
     kept = run.embeddings_file.read_text(encoding="utf-8")
     assert len(read_jsonl(run.embeddings_file)) == planned.open and KEY not in kept
 
@@ -98,14 +108,14 @@ def test_training_rows_are_found_too_and_a_stopped_search_goes_on(run):
     settings = {"retrieved": 2}
     with judge_server(by_meaning) as server:
         embeddings = read_embeddings(f"{server.url}#meaning")
-        planned = embedding_plan([run], embeddings, settings=settings)
+        planned = planned_vectors(run, Request(embeddings=embeddings, settings=settings))
         assert planned.requests == 2
         with pytest.raises(Stopped):
-            evaluate_together(
-                [run], settings=settings, embeddings=embeddings, should_stop=lambda: len(server.requests) >= 1
+            evaluate_run(
+                run, Request(settings=settings, embeddings=embeddings), should_stop=lambda: len(server.requests) >= 1
             )
-        assert embedding_plan([run], embeddings, settings=settings).open == planned.open - 32
-        comparison = evaluate_together([run], settings=settings, embeddings=embeddings)
+        assert planned_vectors(run, Request(embeddings=embeddings, settings=settings)).open == planned.open - 32
+        comparison = evaluate_run(run, Request(settings=settings, embeddings=embeddings))
         assert sum(len(request["body"]["input"]) for request in server.requests) == planned.open
     measures = {measure["name"]: measure["values"] for measure in comparison["measures"]}
     assert measures["prompt_tokens"]["retrieved"] > measures["prompt_tokens"]["base"]
@@ -160,4 +170,4 @@ def test_addresses_and_questions_that_do_not_fit_are_refused(run):
     with pytest.raises(InputError, match="not a valid address"):
         read_embeddings("host#model")
     with pytest.raises(InputError, match="none are retrieved"):
-        evaluate_together([run], embeddings=read_embeddings("http://127.0.0.1:9/v1#model"))
+        evaluate_run(run, Request(embeddings=read_embeddings("http://127.0.0.1:9/v1#model")))

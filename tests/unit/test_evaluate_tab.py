@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("gradio")
 
+from ftlab.core.comparison import whole_form
 from ftlab.core.files import write_json, write_jsonl
+from ftlab.core.jobs import write_status
 from ftlab.errors import InputError
 from ftlab.evaluation.rows import columns_of, findings, ordered, select, slices
 from ftlab.evaluation.verdict import side_by_side
 from ftlab.training import supervisor
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 from ftlab.ui.kit import answer_tables
 from ftlab.ui.tabs.evaluate import form as evaluate_form
 from ftlab.ui.tabs.evaluate import result as evaluate_result
@@ -202,7 +205,7 @@ def test_a_comparison_of_before_measures_were_listed_still_shows(workspace):
     for key in ("sides", "measures", "verdicts", "gain_loss", "forgetting", "memorisation", "suite"):
         old.pop(key)
     old["tests"] = {"exact_match": 0.0001, "perplexity": 0.0002, "bleu": 0.4, "general_accuracy": 0.01}
-    shown = str(evaluate_result.result(run, old))
+    shown = str(evaluate_result.result(run, whole_form(old)))
     assert "Base against adapted" in shown and "+70 points" in shown and shown.count("<svg") == 1
 
 
@@ -364,13 +367,29 @@ def test_a_remedy_changes_what_it_says_and_nothing_else(workspace):
         evaluate.with_remedy(f"{run.id}:99", workspace)
 
 
-def test_the_form_passes_on_only_what_was_asked():
-    plain = evaluate_form.read([], "", "", ["auto"], False, "", "3", "", "")
+def test_the_form_passes_on_only_what_was_asked(workspace, tmp_path: Path):
+    run, other = evaluated_run(workspace), evaluated_run(workspace)
+
+    def read(others, rows, suite, measures, prompted, *more, retrieving=(False, "3", None)):
+        prompting, last = more[:2], more[2:]
+        return evaluate_form.read(
+            run, workspace, others, rows, suite, measures, prompted, *prompting, *retrieving, *last, ""
+        )
+
+    plain = read([], "", "", ["auto"], False, "", "3", "", "")
     assert (plain.others, plain.suite, plain.max_rows, plain.settings) == ([], None, None, {})
-    asked = evaluate_form.read(
-        ["x"], "50", "faq.jsonl", ["auto", "bleu", "chrf", "mine.py"], True, "Be brief.", "2", "a, b", "^ok"
+    asked = read(
+        [run.id, other.id],
+        "50",
+        "faq.jsonl",
+        ["auto", "bleu", "chrf", "mine.py"],
+        True,
+        "Be brief.",
+        "2",
+        "a, b",
+        "^ok",
     )
-    assert (asked.others, asked.suite, asked.max_rows) == (["x"], "faq.jsonl", 50)
+    assert (asked.others, asked.suite, asked.max_rows) == ([other], "faq.jsonl", 50)
     assert asked.settings == {
         "measures": "bleu, chrf",
         "prompted": True,
@@ -381,4 +400,14 @@ def test_the_form_passes_on_only_what_was_asked():
         "own_metrics": "mine.py",
     }
     with pytest.raises(InputError, match="Maximum test rows"):
-        evaluate_form.read([], "some", "", [], False, "", "", "", "")
+        read([], "some", "", [], False, "", "", "", "")
+    # Retrieval: of training rows, or of documents, which are kept whatever their names.
+    rows = read([], "", "", [], False, "", "", "", "", retrieving=(True, "", None))
+    assert rows.settings == {"retrieved": 3}
+    manual = tmp_path / "Prices, rooms.md"
+    manual.write_text("A double room costs 90 euros.", encoding="utf-8")
+    of = read([], "", "", [], False, "", "", "", "", retrieving=(True, "2", [str(manual)])).settings
+    assert of["retrieved"] == 2
+    assert [file.read_text() for file in Path(of["documents"]).iterdir()] == ["A double room costs 90 euros."]
+    with pytest.raises(InputError, match="Nearest"):
+        read([], "", "", [], False, "", "", "", "", retrieving=(True, "0", None))

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from ftlab.core.files import read_jsonl, write_json
+from ftlab.core.jobs import Stopped
 from ftlab.data.rendering import encode
 from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.compare import Stopped, evaluate_run
+from ftlab.evaluation.compare import evaluate_run
+from ftlab.evaluation.request import Request
 from ftlab.models.load import load_tokenizer
 from tests.small_runs import ROWS, adapted_model, make_run, plain_perplexity, save_result
 
@@ -131,7 +133,7 @@ def test_stopping_leaves_the_earlier_results_alone(run, compared):
     before = {file.name: file.read_bytes() for file in run.evaluation.iterdir() if file.is_file()}
     calls = iter(range(10_000))
     with pytest.raises(Stopped):
-        evaluate_run(run, max_rows=12, should_stop=lambda: next(calls) > 5)
+        evaluate_run(run, Request(max_rows=12), should_stop=lambda: next(calls) > 5)
     assert {file.name: file.read_bytes() for file in run.evaluation.iterdir() if file.is_file()} == before
 
 
@@ -174,7 +176,7 @@ def test_rows_longer_than_the_context_are_scored_on_their_end_and_none_is_left_o
     write_json(short / "config.json", config | {"max_position_embeddings": limit})
     run = make_run(tmp_path / "runs", short, "none")
     save_result(run, short)
-    comparison = evaluate_run(run, max_rows=100)
+    comparison = evaluate_run(run, Request(max_rows=100))
     too_long = sum(length > limit for length in lengths)
     assert too_long
     assert comparison["adapted"]["rows"] == 100
@@ -246,7 +248,7 @@ def test_several_answers_to_each_row_are_kept_and_more_of_them_ask_only_for_the_
     assert comparison["base"]["perplexity"] == compared[0]["base"]["perplexity"], "losses draw nothing"
     assert any(f"2 for each of the {ROWS} rows" in note for note in comparison["notes"])
     phases = set()
-    more = evaluate_run(own, settings={"samples": 3}, progress=lambda phase, *_: phases.add(phase))
+    more = evaluate_run(own, Request(settings={"samples": 3}), progress=lambda phase, *_: phases.add(phase))
     assert {phase for phase in phases if phase.startswith(("answers", "scoring"))} == {
         "answers of the base, number 3",
         "answers of the adapted model, number 3",

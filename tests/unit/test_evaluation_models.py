@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ftlab.core.jobs import Stopped
 from ftlab.errors import FtlabError
-from ftlab.evaluation.batches import Stopped, by_length, pad, run_batches
+from ftlab.evaluation.batches import by_length, pad, run_batches
 from ftlab.evaluation.generate import generate_answers
 from ftlab.evaluation.losses import score_losses
 from ftlab.evaluation.metrics.measures import corpus_perplexity

@@ -9,10 +9,10 @@ import pytest
 from ftlab.config import build_config
 from ftlab.evaluation import metrics, significance
 from ftlab.evaluation.figures import number, percent
-from ftlab.evaluation.forgetting import score_forgetting
 from ftlab.evaluation.metrics.measures import measure_answers
 from ftlab.evaluation.rows import changed, what_to_read
 from ftlab.evaluation.verdict import next_steps, warnings
+from tests.comparisons import score_forgetting
 
 HYPOTHESES = ["The cat sat on the mat today.", "A small dog runs in the park.", "It rains."]
 REFERENCES = ["The cat sat on the mat.", "The small dog runs through the park.", "It rains a lot today."]
@@ -174,7 +174,7 @@ def test_a_fall_that_may_be_chance_is_no_warning_and_more_questions_are_the_next
     forgetting = score_forgetting({"base": [True] * 20, "adapted": [True] * 18 + [False] * 2})
     assert warnings(scores(), forgetting=forgetting) == []
     found = {"base": scores(), "adapted": scores(), "verdict": {"better": True}, "forgetting": forgetting}
-    assert next_steps(found, build_config())[0].startswith("To tell whether it forgot, ask more general questions")
+    assert next_steps(found, build_config())[0].startswith("To tell whether it was kept, ask more general questions")
 
 
 def test_what_to_read_next_holds_for_as_many_rows_as_there_are():

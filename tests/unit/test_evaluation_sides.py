@@ -12,13 +12,14 @@ import torch
 
 from ftlab.config import build_config
 from ftlab.core.files import read_jsonl
+from ftlab.core.jobs import Stopped
 from ftlab.core.workspace import Workspace
 from ftlab.data.rendering import encode
 from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.batches import Stopped
-from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
+from ftlab.evaluation.compare import evaluate_before, evaluate_run
 from ftlab.evaluation.losses import rolling_windows
+from ftlab.evaluation.request import Request
 from ftlab.models.load import load_tokenizer
 from ftlab.training import supervisor
 from tests.small_runs import ROWS, adapted_model, make_base, make_run, plain_perplexity, save_result
@@ -91,9 +92,9 @@ def test_what_was_said_before_training_is_not_asked_again_after_it(runs, base_fo
 def test_other_weights_other_rows_and_other_settings_are_asked(runs, base_folder):
     _, run = runs
     evaluate_run(run)
-    more_rows = phases(lambda tell: evaluate_run(run, max_rows=ROWS + 1, progress=tell))
+    more_rows = phases(lambda tell: evaluate_run(run, Request(max_rows=ROWS + 1), progress=tell))
     assert {"answers of the base", "scoring the base on the reference answers"} <= set(more_rows)
-    longer = phases(lambda tell: evaluate_run(run, max_new_tokens=9, progress=tell))
+    longer = phases(lambda tell: evaluate_run(run, Request(settings={"max_new_tokens": 9}), progress=tell))
     assert "answers of the base" in longer
     assert "scoring the base on the reference answers" not in longer
     save_result(run, base_folder, seed=3)
@@ -113,13 +114,13 @@ def test_only_rows_that_were_never_asked_are_asked_whatever_the_question(runs, b
         asked.append((question.steps, type(question).__name__))
         return ask(model, tokenizer, question, **more)
 
-    evaluate_run(runs[0], max_rows=100)
+    evaluate_run(runs[0], Request(max_rows=100))
     ask = collect.ask
     monkeypatch.setattr(collect, "ask", counted)
     run = make_run(runs[0].path.parent, base_folder, "none", name="third", source=str(source))
     save_result(run, base_folder, seed=5)
     for rows in (3, None, 100, 4):
-        evaluate_run(run, max_rows=rows)
+        evaluate_run(run, Request(max_rows=rows))
     for kind in ("ToAnswer", "ToScore"):
         # The base has said all of it in the runs beside: only the adapted model is asked, and each of 8 rows once.
         assert sum(steps for steps, name in asked if name == kind) == 8
@@ -139,11 +140,11 @@ def test_the_comparison_of_a_run_outlives_every_other_question(runs, tmp_path):
     files = [first.comparison_file, first.predictions_file, first.probes_file]
     before = [file.read_bytes() for file in files]
     others = [
-        evaluate_run(first, max_rows=3),
-        evaluate_run(first, max_new_tokens=5),
-        evaluate_together([first], settings={"prompted": True}),
-        evaluate_together([first], settings={"measures": "exact_match"}),
-        evaluate_together([first, second]),
+        evaluate_run(first, Request(max_rows=3)),
+        evaluate_run(first, Request(settings={"max_new_tokens": 5})),
+        evaluate_run(first, Request(settings={"prompted": True})),
+        evaluate_run(first, Request(settings={"measures": "exact_match"})),
+        evaluate_run(first, Request(others=[second])),
     ]
     names = [one["question"]["name"] for one in others]
     assert names[0] == "3-rows" and names[2] == "prompted" and len(set(names)) == 5 and "" not in names
@@ -153,7 +154,7 @@ def test_the_comparison_of_a_run_outlives_every_other_question(runs, tmp_path):
     kept = {place.name for place in first.questions()}
     assert set(names) <= kept and len(first.question("3-rows").predictions()) == 3
     # The same question is asked again: its own place is taken, no other.
-    again = evaluate_run(first, max_rows=3)
+    again = evaluate_run(first, Request(max_rows=3))
     assert again["question"] == others[0]["question"]
     assert len(first.questions()) == len(kept) and first.question("3-rows").comparison()["created"] == again["created"]
     assert first.with_side("prompted").path == first.question("prompted").path
@@ -192,7 +193,7 @@ def test_a_stop_while_the_base_is_asked_ends_the_run_before_anything_is_trained(
 
 def test_several_runs_stand_beside_one_base_with_the_figures_they_have_alone(runs, base_folder):
     first, second = runs
-    together = evaluate_together(runs)
+    together = evaluate_run(runs[0], Request(others=runs[1:]))
     assert [side["name"] for side in together["sides"]] == ["base", "adapted", second.id]
     measures = {measure["name"]: measure for measure in together["measures"]}
     tokenizer = load_tokenizer(str(base_folder))
@@ -212,7 +213,7 @@ def test_a_run_that_learned_the_rows_it_is_asked_is_named(runs, source, tmp_path
     first, _ = runs
     other = make_run(first.path.parent, base_folder, "none", name="other-split", source=str(source), seed=1)
     save_result(other, base_folder, seed=2)
-    notes = evaluate_together([first, other])["notes"]
+    notes = evaluate_run(first, Request(others=[other]))["notes"]
     learned = {row["messages"][0]["content"] for row in read_split(other, "train")}
     shared = sum(row["messages"][0]["content"] in learned for row in rows_of(first))
     assert shared
@@ -224,7 +225,7 @@ def test_the_prompted_base_is_given_examples_and_a_system_prompt_and_scored_on_t
 
     first, _ = runs
     settings = {"prompted": True, "system_prompt": "Name one colour.", "examples": 2}
-    comparison = evaluate_together([first], settings=settings)
+    comparison = evaluate_run(first, Request(settings=settings))
     assert [side["name"] for side in comparison["sides"]] == ["base", "prompted", "adapted"]
     assert comparison["sides"][1]["what"] == "system prompt and 2 examples"
     shown = [list(example) for example in comparison["settings"]["prompted"]["examples"]]
@@ -253,7 +254,7 @@ def test_runs_whose_tokenizers_differ_are_compared_in_bits_per_byte(runs, base_f
     other_base = make_base(tmp_path_factory.mktemp("other"), tokenizer)
     other = make_run(first.path.parent, other_base, "none", name="other-base", source=str(source))
     save_result(other, other_base)
-    measures = {measure["name"]: measure for measure in evaluate_together([first, other])["measures"]}
+    measures = {measure["name"]: measure for measure in evaluate_run(first, Request(others=[other]))["measures"]}
     assert other.id not in measures["perplexity"]["values"]
     size = sum(len(row["messages"][1]["content"].encode()) for row in rows_of(first))
     for name, base in (("adapted", base_folder), (other.id, other_base)):
@@ -266,7 +267,7 @@ def test_runs_whose_tokenizers_differ_are_compared_in_bits_per_byte(runs, base_f
 def test_labels_by_likelihood_are_those_with_the_lowest_loss(runs, base_folder):
     first, _ = runs
     settings = {"likelihood": True, "labels": list(ANSWERS)}
-    comparison = evaluate_together([first], settings=settings)
+    comparison = evaluate_run(first, Request(settings=settings))
     measures = {measure["name"]: measure for measure in comparison["measures"]}
     tokenizer, model = load_tokenizer(str(base_folder)), adapted_model(base_folder)
     right = 0
@@ -292,7 +293,7 @@ def test_another_data_set_has_a_comparison_of_its_own(runs, tmp_path):
     suite = tmp_path / "More Things.jsonl"
     rows = [{"prompt": f"Which colour has thing {i}?", "completion": "red"} for i in range(70, 90)]
     suite.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    comparison = evaluate_together([first], suite=str(suite), max_rows=20)
+    comparison = evaluate_run(first, Request(suite=str(suite), max_rows=20))
     assert first.comparison_file.read_bytes() == before
     assert comparison["question"]["text"] == "20 rows of More Things.jsonl"
     found = first.question(comparison["question"]["name"])
@@ -328,7 +329,7 @@ def test_no_figure_depends_on_batch_size_padding_side_or_order(tmp_path, base_fo
         table = pq.read_table(run.split_file("test"))
         order = random.Random(number).sample(range(len(table)), len(table))
         pq.write_table(table.take(order), run.split_file("test"))
-        comparison = evaluate_run(run, max_rows=100)
+        comparison = evaluate_run(run, Request(max_rows=100))
         rows = answers_of(run, comparison)
         losses = {row["row"]: (row["base_loss"], row["adapted_loss"]) for row in rows}
         texts = {row["row"]: (row["base"], row["adapted"]) for row in rows}
@@ -365,18 +366,18 @@ def test_rolling_windows_predict_every_trained_token_once_and_fit(given, answer)
 def test_settings_that_cannot_be_are_refused_before_a_model_is_loaded(runs):
     first, _ = runs
     with pytest.raises(InputError, match="measure"):
-        evaluate_together([first], settings={"measures": "blue"})
+        evaluate_run(first, Request(settings={"measures": "blue"}))
     with pytest.raises(InputError, match="No prompt for the base"):
-        evaluate_together([first], settings={"prompted": True, "examples": 0})
+        evaluate_run(first, Request(settings={"prompted": True, "examples": 0}))
     with pytest.raises(InputError, match="JSON schema cannot be read"):
-        evaluate_together([first], settings={"schema_file": "/nowhere.json"})
+        evaluate_run(first, Request(settings={"schema_file": "/nowhere.json"}))
 
 
 def test_a_run_without_a_result_cannot_be_compared_with_others(runs, base_folder, source):
     first, _ = runs
     empty = make_run(first.path.parent, base_folder, "none", name="untrained", source=str(source))
     with pytest.raises(FtlabError, match="untrained has no trained model"):
-        evaluate_together([first, empty])
+        evaluate_run(first, Request(others=[empty]))
 
 
 @pytest.mark.parametrize(

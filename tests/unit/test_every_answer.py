@@ -10,10 +10,24 @@ from typing import Any
 import pytest
 
 from ftlab.config import DataConfig
+from ftlab.data.cells import suggested_texts
 from ftlab.data.checks import check
-from ftlab.data.conversion import LEFT_OVER, MARKED_BAD, NO_WINNER, NOT_JUDGED, WRITTEN_OUT, to_messages
-from ftlab.data.formats import detect
+from ftlab.data.conversion import (
+    FIRST_SPAN,
+    LEFT_OVER,
+    MARKED_BAD,
+    NO_WINNER,
+    NOT_JUDGED,
+    WRITTEN_OUT,
+    convert,
+    to_messages,
+)
+from ftlab.data.formats import ColumnsUnknown, detect
+from ftlab.data.readers import read_table
+from ftlab.data.remedies import Action, answer_of, plan_for
+from ftlab.data.shapes import UnusableRow
 from ftlab.data.splits import Prepared, prepare
+from ftlab.errors import InputError
 
 CASES = Path(__file__).parents[1] / "cases"
 
@@ -262,3 +276,149 @@ def test_a_gap_among_labels_that_a_program_wrote_is_a_missing_label(gap: str, tm
     result = prepared(path, "sft")
     assert result.manifest["format"] == "kto"
     assert result.manifest["dropped"] == {MARKED_BAD: labels.count("0"), NOT_JUDGED: labels.count(gap)}
+
+
+def test_answers_of_squad_are_their_first_text_and_the_context_is_asked_with_them():
+    answers = [{"text": ["12 rooms", "twelve"], "answer_start": [9, 9]}, {"text": [], "answer_start": []}]
+    rows = [{"id": "5", "context": "It has 12 rooms.", "question": "How many rooms?", "answers": a} for a in answers]
+    rows += [row | {"answers": json.dumps(row["answers"])} for row in rows]  # from a CSV
+    detected = detect(list(rows[0]), rows)
+    for first, none in (rows[:2], rows[2:]):
+        messages, remarks = convert(first, detected)
+        assert [turn["content"] for turn in messages] == ["How many rooms?\n\nIt has 12 rooms.", "12 rooms"]
+        assert remarks == [FIRST_SPAN]
+        with pytest.raises(UnusableRow, match="empty answer"):  # a question that the context does not answer
+            convert(none, detected)
+
+
+ASKED_AND_TOLD = [("system", "Be kind."), ("user", "Where?"), ("assistant", "Here.")]
+GEMINI = [
+    {"role": "user", "parts": [{"text": "Where?"}]},
+    {"role": "model", "parts": [{"text": "He"}, {"text": "re."}]},
+]
+PARTS = [{"role": "user", "content": [{"text": "Where?"}]}, {"role": "assistant", "content": [{"text": "Here."}]}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"systemInstruction": {"role": "system", "parts": [{"text": "Be kind."}]}, "contents": GEMINI},
+        {"system_instruction": {"parts": [{"text": "Be "}, {"text": "kind."}]}, "contents": GEMINI},
+        {"systemInstruction": {"parts": {"text": "Be kind."}}, "contents": json.dumps(GEMINI)},
+        {"system": [{"text": "Be kind."}, {"cachePoint": {"type": "default"}}], "messages": PARTS},
+        {"system": json.dumps([{"type": "text", "text": "Be kind."}]), "messages": PARTS},
+        {"system": [{"role": "system", "content": [{"type": "text", "text": "Be kind."}]}], "messages": PARTS},
+        {"system": "Be kind.", "prompt": [{"type": "text", "text": "Where?"}], "completion": "Here."},
+        {"system": "Be kind.", "prompt": "Where?", "completion": [{"type": "output_text", "text": "Here."}]},
+    ],
+)
+def test_content_parts_are_read_as_their_text(row: dict[str, Any]) -> None:
+    messages, remarks = convert(row, detect(list(row), [row] * 12))
+    assert [(message["role"], message["content"]) for message in messages] == ASKED_AND_TOLD and remarks == []
+
+
+def test_json_that_is_a_system_prompt_or_an_answer_stays_json() -> None:
+    row = {"system": '{"role": "judge", "rules": []}', "prompt": "Where?", "completion": [{"text": "Here."}]}
+    messages = to_messages(row, detect(list(row), [row]))
+    assert messages[0]["content"] == row["system"] and json.loads(messages[-1]["content"]) == row["completion"]
+    row = {"contents": [{"role": "user", "parts": [{"inlineData": {"data": "x"}}]}, GEMINI[1]]}
+    with pytest.raises(UnusableRow, match="not text"):
+        convert(row, detect(list(row), [row]))
+
+
+def test_answers_in_content_parts_are_masked_and_relabeled(tmp_path: Path) -> None:
+    roles = {"messages": "contents"}
+    mail = {"role": "model", "parts": [{"text": "Write to ann@firm.com."}]}
+    rows = {"train": [{"contents": [GEMINI[0], mail]} for _ in range(2)]}
+    assert answer_of(rows["train"][0], roles) == "Write to ann@firm.com."
+    plan = plan_for(rows, [Action("mask", "email", "train", (0, 1), columns=roles)])
+    assert "ann@" not in json.dumps(plan.changed["train", 0]) and plan.changed["train", 0]["contents"][0] == GEMINI[0]
+    plan = plan_for(rows, [Action("relabel", "conflicting_answers", "train", (1,), columns=roles, answer="Here.")])
+    assert plan.changed["train", 1]["contents"][1] == {"role": "model", "parts": [{"text": "Here."}]}
+
+
+PAIRED = {"question": "Where?", "good": "Here.", "bad": "There.", "mark": "a", "answer": "Here."}
+
+
+@pytest.mark.parametrize(
+    "mapping, missing",
+    [
+        ({"prompt": "question", "chosen": "good"}, "No column is set as rejected"),
+        ({"rejected": "bad"}, "No column is set as chosen"),
+        ({"prompt": "question", "rejected": "bad"}, "No column is set as chosen"),
+        ({"prompt": "question", "first": "good"}, "No column is set as second"),
+        ({"second": "good"}, "No column is set as first"),
+        ({"first": "good", "second": "bad"}, "No column is set as the winner"),
+        ({"winner": "mark"}, "No column is set as first"),
+        ({"completion": "good", "chosen": "bad", "prompt": "question"}, "cannot be combined"),
+        ({"chosen": "good", "first": "bad"}, "cannot be combined"),
+        ({"text": "question", "completion": "good"}, "cannot be combined"),
+        ({"text": "question", "prompt": "good"}, "cannot be combined"),
+        ({"messages": "question", "rejected": "good"}, "cannot be combined"),
+    ],
+)
+def test_half_a_set_of_roles_is_one_clear_message(mapping: dict[str, str], missing: str) -> None:
+    with pytest.raises(InputError) as refused:
+        detect(list(PAIRED), [PAIRED] * 12, mapping)
+    text = refused.value.message()
+    assert missing in text and "Allowed: " in text and "--column" in text
+
+
+def test_the_other_half_is_found_by_its_name() -> None:
+    rows = [{"prompt": f"Where {n}?", "a": "Here.", "rejected": "There."} for n in range(12)]
+    detected = detect(list(rows[0]), rows, {"chosen": "a"})
+    assert detected.columns == {"prompt": "prompt", "chosen": "a", "rejected": "rejected"}
+    rows = [{"input": f"Where {n}?", "best": "Here.", "non_preferred_output": "There."} for n in range(12)]
+    assert detect(list(rows[0]), rows, {"chosen": "best"}).columns["rejected"] == "non_preferred_output"
+
+
+@pytest.mark.parametrize(
+    "row, says",
+    [
+        ({"title": "t", "mapping": {"a": {"message": None}}}, "ChatGPT"),
+        ({"uuid": "u", "name": "Parcels", "chat_messages": [{"sender": "human", "text": "Hi"}]}, "Claude"),
+        ({"custom_id": "a", "method": "POST", "url": "/v1/chat", "body": {"messages": []}}, "custom_id"),
+        ({"custom_id": "a", "response": {"status_code": 200, "body": {}}, "error": None}, "custom_id"),
+        ({"title": "Hotel", "paragraphs": [{"context": "c", "qas": []}]}, "SQuAD"),
+    ],
+)
+def test_layouts_that_are_not_read_are_named(row: dict[str, Any], says: str) -> None:
+    rows = [row | {"n": n} for n in range(12)]
+    with pytest.raises(InputError) as refused:
+        detect([*row, "n"], rows)
+    assert not isinstance(refused.value, ColumnsUnknown)
+    assert says in refused.value.message() and "--column" not in refused.value.message()
+
+
+def test_columns_of_one_value_of_urls_or_of_paths_are_never_suggested() -> None:
+    rows = [
+        {
+            "verb": "POST",
+            "place": f"/v1/chat/{n}",
+            "page": f"https://shop.com/{n}",
+            "file": f"docs/a{n}.txt",
+            "z": f"Hi {n}",
+        }
+        for n in range(12)
+    ]
+    assert suggested_texts(list(rows[0]), rows) == ["z"]
+    assert suggested_texts(["a", "b"], [{"a": "x", "b": "y"}] * 3) == ["a", "b"]  # every row alike says nothing
+
+
+def test_articles_of_squad_are_rows_of_questions(tmp_path: Path) -> None:
+    asked = [
+        {"id": str(n), "question": f"Door {n}?", "answers": [{"text": f"{n} am", "answer_start": 3}]} for n in (7, 8)
+    ]
+    asked.append({"id": "9", "question": "Dinner?", "answers": [], "is_impossible": True})
+    path = tmp_path / "squad.json"
+    path.write_text(
+        json.dumps({"version": "v2.0", "data": [{"title": "H", "paragraphs": [{"context": "At 7.", "qas": asked}]}]})
+    )
+    table = read_table(path)
+    rows = list(table.splits["train"])
+    detected = detect(table.columns, rows)
+    assert "SQuAD" in table.notes[-1]
+    messages = to_messages(rows[1], detected)
+    assert [message["content"] for message in messages] == ["Door 8?\n\nAt 7.", "8 am"]
+    with pytest.raises(UnusableRow, match="empty answer"):
+        to_messages(rows[2], detected)

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from ftlab.api import fix
+from ftlab.cli.main import main
 from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
 from ftlab.data.checks import check
-from ftlab.data.checks.finding import Finding
-from ftlab.data.remedies import is_mended
+from ftlab.data.checks.finding import KINDS, Finding
+from ftlab.data.remedies import action_for, is_mended, needs_decision, plan_for
 from ftlab.data.splits import prepare
+from ftlab.data.version_store import history, resolve, rows_of
 
 CASES = Path(__file__).parents[1] / "cases"
 NEW = {"mojibake", "media", "left_over", "doubled_keys", "unused_label", "alike_sides", "tie", "against_scores"}
@@ -174,3 +178,55 @@ def test_what_training_will_not_see_is_one_line(tmp_path: Path) -> None:
     assert line in prepare(DataConfig(source=str(path))).manifest["notes"]
     grouped = prepare(DataConfig(source=str(path), group_by="id")).manifest["notes"]
     assert "2 columns are not used: source, who." in grouped
+
+
+HELD = {
+    "secret": "key sk-proj-" + "a1B2c3D4e5F6g7H8i9J0" * 2,
+    "card": "card 4111 1111 1111 1111",
+    "iban": "IBAN DE89 3704 0044 0532 0130 00",
+    "id_number": "my SSN is 536-90-4399",
+    "email": "ann@firm.com",
+    "phone": "phone +49 30 901820",
+}
+
+
+PROMISED = [(kind, remedy) for kind, about in KINDS.items() for remedy in (about.remedy, *about.others)]
+
+
+@pytest.mark.parametrize(
+    "kind, remedy",
+    # Shortening needs a base: test_remedies.py.
+    [(kind, remedy) for kind, remedy in PROMISED if remedy not in ("none", "shorten")],
+)
+def test_every_remedy_that_a_finding_promises_changes_its_rows(kind: str, remedy: str) -> None:
+    rows = {"train": [{"prompt": f"My {HELD.get(kind, 'lamp')}", "completion": text} for text in ("Yes.", "No.")]}
+    rows["test"] = [rows["train"][0]]
+    matches = [("test", 0)] if remedy == "move" else [("train", 1)]
+    finding = Finding(kind, "train", [0], matches)
+    plan = plan_for(rows, [action_for(finding, {"prompt": "prompt", "completion": "completion"}, remedy)])
+    assert ("train", 0) in plan.changed | plan.gone | plan.moved, plan.sentences
+
+
+def test_data_fix_does_what_it_promises_for_keys_that_stand_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps(varied(n)) for n in range(30)]
+    lines[4] = lines[4].replace("{", '{"prompt": "Other", ', 1)
+    Path("a.jsonl").write_text("\n".join(lines))
+    flags = ["--base", "none", "--only", "doubled_keys", "--workspace", "w", "--json"]
+    assert main(["data", "fix", "a.jsonl", *flags]) == 0
+    mended = json.loads(capsys.readouterr().out)
+    version = resolve(mended["source"], Workspace.open("w"))
+    assert [row.id for row in rows_of(version) if row.excluded] == [4]
+    assert fix(str(tmp_path / "a.jsonl"), base=None, only=["doubled_keys"], workspace="api").total == 29
+    # Nothing is left to change: no further version is made.
+    assert main(["data", "fix", version.source, *flags]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == version.source
+    assert len(history(Workspace.open("w"))) == 2
+
+
+def test_conflicting_answers_that_need_a_decision_are_not_promised_a_fix() -> None:
+    assert needs_decision(Finding("conflicting_answers", "train", [1, 4], [("train", 1), ("train", 4)]))
+    assert not needs_decision(Finding("conflicting_answers", "train", [1, 4], [("train", 1), ("train", 1)]))
+    assert not needs_decision(Finding("overlap", "train", [1], [("test", 1)]))

@@ -116,7 +116,7 @@ def test_the_card_holds_what_the_hub_reads_and_the_verdict_with_its_intervals(
     assert low == 0 and high == pytest.approx(1.959964**2 / (6 + 1.959964**2), abs=1e-4)
     assert figures["perplexity"]["value"] == round(comparison["adapted"]["perplexity"], 4)
     assert comparison["verdict"]["text"].split(":")[0] in card
-    assert "run-\\*lora\\*" in card and "## What was forgotten" in card.replace("###", "##") and "## Limits" in card
+    assert "run-\\*lora\\*" in card and "## What the base knew" in card.replace("###", "##") and "## Limits" in card
     assert "That is few" in card and "6 of 6 held-out prompts" in card
 
 
@@ -190,7 +190,10 @@ def asked_of_export(run: RunDirectory, shape: Any, how: str, other: Path, folder
     return verify(run, folder / "export", shape, ask=in_this_process)
 
 
-@pytest.mark.parametrize("kind", ["adapter", "merged float32", "merged bfloat16", "merged float16"])
+@pytest.mark.parametrize(
+    "kind",
+    ["adapter", "merged float32", "merged bfloat16", pytest.param("merged float16", marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize("effect", ["strong", "weak"])
 def test_an_export_whose_adapter_is_damaged_is_refused(
     evaluated: RunDirectory, weak: tuple[RunDirectory, Path], tmp_path: Path, kind: str, effect: str
@@ -427,18 +430,18 @@ def test_a_template_with_room_for_thoughts_leaves_it_out_unless_asked(tmp_path: 
 
 
 def test_the_card_tells_a_blind_vote_once_it_may_be_seen(evaluated: RunDirectory) -> None:
-    from ftlab.arena import blind_tests, links, trials
+    from ftlab.arena import asking, blind_tests, links, trials
     from ftlab.arena.store import open_store
     from ftlab.export.card import _blind_votes
 
     assert _blind_votes(evaluated) == []
     store = open_store(Workspace(evaluated.path.parent.parent))
-    asked = [blind_tests.PromptSpec([{"role": "user", "content": f"Question {n}"}]) for n in range(3)]
+    asked = [asking.PromptSpec([{"role": "user", "content": f"Question {n}"}]) for n in range(3)]
     among = [
-        blind_tests.ContestantSpec("Base", {"kind": "base", "base": "starter"}),
-        blind_tests.ContestantSpec("<b>Tuned</b>", {"kind": "run", "run": evaluated.id}),
+        asking.ContestantSpec("Base", {"kind": "base", "base": "starter"}),
+        asking.ContestantSpec("<b>Tuned</b>", {"kind": "run", "run": evaluated.id}),
     ]
-    how = blind_tests.TestSettings({"max_new_tokens": 16, "temperature": 0.0})
+    how = asking.TestSettings({"max_new_tokens": 16, "temperature": 0.0})
     test_id = blind_tests.create_test(store, "A test", among, asked, how, 3)
     blind_tests.start_generating(store, test_id)
     for prompt in blind_tests.list_prompts(store, test_id):

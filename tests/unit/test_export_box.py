@@ -15,7 +15,7 @@ from gradio.utils import oauth_token_requirement
 from ftlab.config import DataConfig
 from ftlab.core import jobs
 from ftlab.core.files import write_json
-from ftlab.core.processes import mark_of
+from ftlab.core.run_directory import EXPORT_RECORD
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.export import job as export_job
@@ -76,11 +76,12 @@ def test_data_are_uploaded_with_the_token_of_whoever_is_logged_in_and_as_they_we
     ("code", "reason"),
     [
         (
-            "print('ftlab: The base is gone. Try: fetch it.'); print('a library'); raise SystemExit(1)",
+            "from ftlab.errors import FtlabError; raise FtlabError('The base is gone', try_='fetch it')",
             "The base is gone",
         ),
-        ("print('a library', flush=True); import os; os.abort()", "The process ended: a library"),
-        ("raise SystemExit(1)", "The process ended: without any output"),
+        ("raise ValueError('a number')", "The export failed. ValueError: a number"),
+        ("print('a library', flush=True); import os; os.abort()", "The last line of its log: a library"),
+        ("import os; os._exit(1)", "The last line of its log: it is empty"),
     ],
 )
 def test_an_export_whose_process_is_gone_has_failed_with_its_last_words(
@@ -88,13 +89,29 @@ def test_an_export_whose_process_is_gone_has_failed_with_its_last_words(
 ) -> None:
     run = workspace.create_run("made")
     job = export_job._job(run, "adapter")
-    waits = f"import time\ntime.sleep(1)\n{code}"
+    waits = (
+        "import sys, time\nfrom pathlib import Path\nfrom ftlab.core import jobs\n"
+        "from ftlab.core.run_directory import RunDirectory\nfrom ftlab.errors import FtlabError\n"
+        "from ftlab.export import job as export\n"
+        f"def work(writer):\n    time.sleep(1)\n    {code}\n"
+        f"job = export._job(RunDirectory(Path({str(run.path)!r})), 'adapter')\n"
+        "sys.exit(jobs.run(job, lambda: jobs.Writer(job.status_file, jobs.Status), work))"
+    )
     assert export_job.progress(run, "adapter").state == "none"
-    pid = jobs.start(job, [sys.executable, "-c", waits], jobs.environment({}, online=False))
-    write_json(job.status_file, {"pid": pid, "pid_started": mark_of(pid), "created": time.time()})
+    jobs.begin(job, jobs.Status(created=time.time()))
+    jobs.start(job, [sys.executable, "-c", waits], jobs.environment({}, online=False))
     assert export_job.progress(run, "adapter").state == "working"
     while (found := export_job.progress(run, "adapter")).state == "working":
         time.sleep(0.05)
     assert found.state == "failed"
     with pytest.raises(FtlabError, match=reason):
         export_job.raise_failure(found)
+
+
+def test_what_an_earlier_version_kept_of_an_export_hides_no_export(workspace: Workspace) -> None:
+    """Its file said which process exports, not how that ended."""
+    run = workspace.create_run("made")
+    write_json(export_job._job(run, "adapter").status_file, {"pid": 1, "pid_started": "x/1", "created": 1.7e9})
+    assert export_job.progress(run, "adapter").state == "none"
+    write_json(run.export_folder("adapter") / EXPORT_RECORD, {"created": 1.6e9})
+    assert export_job.progress(run, "adapter").state == "done"

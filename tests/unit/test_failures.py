@@ -5,9 +5,10 @@ import signal
 
 import pytest
 
+from ftlab.core.jobs import write_status
 from ftlab.errors import FtlabError, InputError
 from ftlab.training.failures import DISK_FULL_CODE, explain_death, explain_exception
-from ftlab.training.status import RunStatus, read_status, write_status
+from ftlab.training.status import RunStatus, read_status
 
 
 @pytest.mark.parametrize(
@@ -102,5 +103,5 @@ def test_rows_of_an_evaluation_never_stand_where_steps_of_training_do(tmp_path):
     finally:
         writer.close()
     status = read_status(file)
-    assert (status.step, status.total_steps, status.counted) == (1040, 1040, ("row", 354, 400))
-    assert "at row 354 of 400" in explain_death(None, tmp_path / "train.log", status)["what"]
+    assert (status.step, status.total_steps, status.counted) == (1040, 1040, ("answer", 354, 400))
+    assert "at answer 354 of 400" in explain_death(None, tmp_path / "train.log", status)["what"]

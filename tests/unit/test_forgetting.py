@@ -16,8 +16,8 @@ from ftlab.config.methods import METHODS
 from ftlab.core.files import read_jsonl, write_json, write_text
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.evaluation.forgetting import General, answer_of, forgetting_of, lost_in_words, score_forgetting
-from ftlab.evaluation.losses import CHAT, DOCUMENTS, Losses, load_general_text, losses_of_documents
+from ftlab.evaluation.forgetting import General, answer_of, forgetting_of, lost_in_words
+from ftlab.evaluation.losses import CHAT, DOCUMENTS, Losses, by_owner, load_general_text
 from ftlab.evaluation.probes import replayed_kinds, was_replayed
 from ftlab.evaluation.remedies import against_forgetting, against_memorising, commands, remedies
 from ftlab.models.load import load_tokenizer
@@ -25,9 +25,10 @@ from ftlab.models.starter.corpus import training_examples
 from ftlab.models.starter.general_documents import make_documents
 from ftlab.models.starter.general_text import make_chats, make_texts
 from ftlab.report.findings import kept_rows
-from ftlab.report.measures import by_same_kinds, verdict_text
+from ftlab.report.measures import by_same_kinds, verdict_short, verdict_text
 from ftlab.samples import sample_path
 from ftlab.ui.tabs.evaluate.result import kept
+from tests.comparisons import score_forgetting
 
 KNOWN = {"base": [True] * 8 + [False] * 2, "adapted": [True] * 6 + [False] * 2 + [True, False]}
 
@@ -187,7 +188,7 @@ def test_the_general_text_of_the_starter_is_cut_into_windows_that_lose_nothing(t
     # Every token but the first of each text is predicted once, and its end-of-text token.
     wanted = [len(tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
     counts = [sum(window.trained[1:]) for window in pieces.windows]
-    summed = losses_of_documents(Losses([0.0] * len(counts), counts), pieces)
+    summed = by_owner(Losses([0.0] * len(counts), counts), pieces.owner, len(pieces.sizes))
     assert summed.tokens == wanted
     assert len(pieces.sizes) == 120 and sum(pieces.sizes) <= sum(len(text.encode()) for text in texts)
     assert found[CHAT].pieces.sizes == [len(text.encode()) for text in texts]
@@ -364,8 +365,18 @@ def _compared(base, **more):
     return {"sides": sides, "base": {}, "adapted": {}, "verdict": {"text": "It is better."}, "measures": []} | more
 
 
+def test_an_old_verdict_says_what_was_kept_in_the_words_of_today():
+    base = [True] * 97 + [False] * 3
+    lost = forgetting_of([General("a", "general questions", {"base": base, "adapted": [True] * 38 + [False] * 62})])
+    for ending in (", but it forgot: general questions 38% against 97%.", "; whether it forgot cannot be told."):
+        old = _compared("smollm2", forgetting=lost) | {"verdict": {"text": f"It is better: 0.5 against 0.1{ending}"}}
+        today = "It is better: 0.5 against 0.1; what the base knew: lost, general questions 38% against 97%."
+        assert verdict_text(old) == today
+        assert verdict_short(old) == "Compared with the base: it is better; what the base knew: lost."
+
+
 def test_an_old_comparison_on_a_real_base_says_that_forgetting_was_not_measured():
-    assert verdict_text(_compared("smollm2")) == "It is better; what it forgot was not measured."
+    assert verdict_text(_compared("smollm2")) == "It is better; what the base knew: not measured."
     assert verdict_text(_compared("starter")) == "It is better."
     known = {"answer": "kept", "parts": []}
     assert verdict_text(_compared("smollm2", forgetting=known)) == "It is better."

@@ -8,14 +8,16 @@ import pytest
 
 from ftlab.api.verbs import _configured
 from ftlab.config import build_config, load_config, with_settings
+from ftlab.core.jobs import write_status
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.measuring import left_out, options_of
 from ftlab.evaluation.metrics import own
+from ftlab.evaluation.request import Request
 from ftlab.training import supervisor
 from ftlab.training.arguments import check_trainer_settings, config_class
 from ftlab.training.preflight.measure import run_preflight
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 from ftlab.training.sweep import submit_sweep
 
 
@@ -155,5 +157,5 @@ def test_an_evaluation_asked_for_by_a_program_names_no_code(planted, workspace, 
     (run.adapter / "adapter_config.json").write_text("{}", encoding="utf-8")
     write_status(run.status_file, RunStatus(state="completed", created=1.0))
     with pytest.raises(InputError, match="from one folder"):
-        supervisor.submit_evaluation(run, workspace, settings={"own_metrics": str(code)})
+        supervisor.submit_evaluation(run, workspace, Request(settings={"own_metrics": str(code)}))
     assert supervisor.evaluation_status(run) is None and not mark.exists()

@@ -11,7 +11,7 @@ import pytest
 
 from ftlab.config import DataConfig, build_config
 from ftlab.core.workspace import Workspace
-from ftlab.data import versions
+from ftlab.data import version_store, versions
 from ftlab.data.formats import detect, detect_prompts
 from ftlab.data.inspection import look
 from ftlab.errors import InputError
@@ -178,7 +178,7 @@ def test_what_was_guessed_stays_with_the_version_and_the_run(tmp_path: Path, wor
     first = versions.create(DataConfig(source=str(file)), workspace)
     assert first.details["columns"] == pair
     assert versions.create(DataConfig(source=str(file)), workspace).id == first.id
-    cut = versions.derive(first, list(versions.rows_of(first))[:20], "cut", workspace=workspace)
+    cut = versions.derive(first, list(version_store.rows_of(first))[:20], "cut", workspace=workspace)
     assert look(cut.source, workspace).detected.columns == pair
     run, config = supervisor.create(build_config({"data": {"source": str(file)}}), workspace)
     assert config.data.columns == run.manifest()["columns"] == pair

@@ -13,7 +13,7 @@ import pytest
 from ftlab.config import DataConfig, build_config, load_config
 from ftlab.core.parsing import whole
 from ftlab.core.workspace import Workspace
-from ftlab.data import curation, versions
+from ftlab.data import curation, version_store, versions
 from ftlab.data.checks import check
 from ftlab.data.load import load_rows
 from ftlab.data.pages import open_pages
@@ -148,7 +148,7 @@ def test_half_an_emoji_in_any_column_of_any_format_is_replaced_and_told(tmp_path
     check(data, workspace=workspace)
     version = versions.create(data.source, workspace)
     assert version.total == 24
-    for text in texts([row.cells for row in versions.rows_of(version)]):
+    for text in texts([row.cells for row in version_store.rows_of(version)]):
         text.encode()
 
 
@@ -160,7 +160,7 @@ def test_a_row_that_a_person_spoils_in_the_app_is_kept_whole(tmp_path: Path, wor
         first, {3: curation.Change({"completion": f"new {HALF}"})}, who=f"Ada {HALF}", why=f"why {HALF}"
     )
     made = curation.apply(made, {4: curation.Change(excluded=f"reason {HALF}")}, who="Ada")
-    rows = {row.id: row for row in versions.rows_of(made)}
+    rows = {row.id: row for row in version_store.rows_of(made)}
     assert rows[3].cells["completion"] == "new \ufffd" and rows[4].excluded == "reason \ufffd"
 
 

@@ -12,11 +12,12 @@ import torch
 from ftlab.config import DataConfig, build_config, load_config, with_settings
 from ftlab.config.methods import METHODS
 from ftlab.core.files import limited_to, read_jsonl, write_text
+from ftlab.core.jobs import write_status
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.errors import InputError
 from ftlab.training.self_replay import NEW_TOKENS, ensure_answers, mixed_in_words, read_answers
-from ftlab.training.status import RunStatus, StatusWriter, write_status
+from ftlab.training.status import RunStatus, StatusWriter
 from tests.small_runs import make_base
 
 PROMPTS = [

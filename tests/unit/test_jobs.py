@@ -41,7 +41,7 @@ def settled(job: jobs.Job, seen: list) -> jobs.Status:
         seen.append((current.phase, code))
         return {"what": "It is gone", "why": None, "try": None}
 
-    return jobs.settled(job, lambda: jobs.read_status(job.status_file, jobs.Status), explain)
+    return jobs.settled(job, jobs.Status, explain)
 
 
 def test_a_process_that_ends_without_a_word_has_failed_with_its_exit_code(job):
@@ -60,13 +60,13 @@ def test_a_process_that_ends_without_a_word_has_failed_with_its_exit_code(job):
 def test_the_first_stop_asks_and_the_second_kills(job):
     seen: list = []
     started(job, SLEEPS)
-    assert jobs.stop(job, settled(job, seen)) == "asked"
+    assert jobs.stop(job, settled(job, seen)).outcome == "asked"
     asked = settled(job, seen)
     assert asked.state == "stopping" and job.is_asked_to_stop
-    assert jobs.stop(job, asked) == "killed"
+    assert jobs.stop(job, asked).outcome == "killed"
     ended = settled(job, seen)
     assert (ended.state, ended.eta_seconds, seen) == ("stopped", None, [])
-    assert jobs.stop(job, ended) == "idle"
+    assert jobs.stop(job, ended).outcome == "idle"
     started(job, SLEEPS)
     again = settled(job, seen)
     assert again.state == "running", "that it was asked to stop before is forgotten"
@@ -125,7 +125,7 @@ def test_work_that_nobody_stops_ends_as_ever_and_ctrl_c_stays_ctrl_c(tmp_path, c
     assert done == 45
 
 
-@pytest.mark.parametrize("kind", [jobs.Status, RunStatus, CheckStatus, answering.Status])
+@pytest.mark.parametrize("kind", [jobs.Status, RunStatus, CheckStatus])
 @pytest.mark.parametrize(
     "damage",
     [{"state": "asleep"}, {"state": 3}, {"pid": "12"}, {"created": "today"}, {"created": 1e300}, {"error": "x"}],

@@ -12,10 +12,10 @@ import pytest
 from ftlab.cli.main import main
 from ftlab.core.endpoint import JUDGE, endpoint_url
 from ftlab.core.files import read_jsonl, write_jsonl, write_text
+from ftlab.core.jobs import Stopped
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.judge import is_current, judge_by_endpoint
 from ftlab.evaluation.judge_plan import build_messages, build_settings, plan, read_choice
 from ftlab.report.findings import STALE, judgements_of

@@ -9,10 +9,10 @@ import pytest
 
 from ftlab.config import ModelConfig, RunConfig, build_config, with_settings
 from ftlab.core.files import write_text
+from ftlab.core.jobs import Stopped
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import Encoded, encode
 from ftlab.data.splits import Prepared, freeze
-from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.losses import Losses
 from ftlab.evaluation.memorisation import Half, compare, conclude, find_leaks, halve, measure_memorisation, overlap
 from ftlab.models.load import load_base, load_tokenizer

@@ -179,3 +179,44 @@ def test_where_little_is_quantised_it_is_said(tmp_path):
         loaded = load_base(ModelConfig(base=str(tmp_path / kind)), device="cpu", method=method)
         found = remarks_on(apply_method(loaded, method), method)
         assert len(found) == remarks and all("0% of the weights" in one for one in found), kind
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_rows_begin_with_is_read_once_where_the_family_can_and_costs_no_loss(family):
+    """Labels after the same question, rows with the same instruction, and rows of their own."""
+    from ftlab.evaluation.beginnings import beginnings, reads_once
+
+    torch.manual_seed(1)
+    model = tiny(family).eval()
+    draw = random.Random(2)
+    text = lambda count: [draw.randint(10, 200) for _ in range(count)]  # noqa: E731
+    of = lambda asked, answer: Encoded([*asked, *answer], [False] * len(asked) + [True] * len(answer))  # noqa: E731
+    questions = [text(12), text(7)]
+    labels = [of(asked, text(count)) for asked in questions for count in (1, 3, 2)]
+    instruction = text(14)
+    instructed = [of(instruction + text(4), text(3)) for _ in range(3)]
+    alone = [of(text(5), text(4)), Encoded(text(6), [True] * 6)]
+    both = [of(instruction + asked, text(count)) for asked in questions for count in (1, 3, 2)]
+    for rows, shares in ((labels, 6), (instructed, 3), (labels + alone, 6), (both, 6), (alone, 0)):
+        assert sum(map(bool, beginnings(rows))) == shares
+        sums = []
+        for row in rows:
+            with torch.inference_mode():
+                logits = model(input_ids=torch.tensor([row.input_ids])).logits[0].double().log_softmax(-1)
+            at = [place for place in range(1, len(row.input_ids)) if row.trained[place]]
+            sums.append(-sum(float(logits[place - 1, row.input_ids[place]]) for place in at))
+        seen: list[int] = []
+        count = lambda _, inputs, __, seen=seen: seen.append(inputs[0].numel())  # noqa: E731
+        handle = model.get_input_embeddings().register_forward_hook(count)
+        scored = score_losses(model, rows, pad_token_id=0)
+        handle.remove()
+        assert scored.nll == pytest.approx(sums, rel=1e-4), family
+        if rows is labels or rows is both:
+            assert (sum(seen) <= (rows is both) * 14 + 2 * 12 + 6 * 4) == reads_once(model)
+
+
+def test_which_families_read_a_beginning_once():
+    from ftlab.evaluation.beginnings import reads_once
+
+    others = {family for family in FAMILIES if not reads_once(tiny(family))}
+    assert others == {"Gemma 3", "Mistral", "Phi-3", "LFM2", "Mamba"}, "sliding windows and states"

@@ -109,7 +109,7 @@ def test_a_base_that_lists_the_labels_is_said_to_and_what_it_knows_is_called_unk
     )
     assert label_notes(measures, {"base": "the base"}) == [
         "Labels of the base: 24 of 24 answers are no label, such as “bug, question or praise” (24); 24 answers name "
-        "several labels and count as naming none: which one is meant, and so what is known, cannot be told from them."
+        "several labels and count as naming none, as they do not show which label was meant."
     ]
     text = judge(measures, "adapted")["text"]
     assert "answers that name several labels (24 of the base) count as none: of them knowing cannot be told" in text

@@ -13,8 +13,8 @@ from ftlab.cli.main import main
 from ftlab.config import DataConfig, build_config
 from ftlab.core.workspace import Workspace
 from ftlab.data import load as named
-from ftlab.data import versions
-from ftlab.data.conversion import is_id, likely_texts
+from ftlab.data import version_store, versions
+from ftlab.data.cells import is_id, likely_texts
 from ftlab.data.inspection import glance, inspect, look
 from ftlab.data.load import load_rows
 from ftlab.data.splits import prepare
@@ -87,7 +87,7 @@ def test_columns_that_an_older_workspace_remembers_by_the_path_as_it_was_given_a
 
 def test_a_version_carries_its_columns_where_the_workspace_remembers_nothing(guests: str, workspace: Workspace) -> None:
     first = versions.create(DataConfig(source=guests, columns=SAID), workspace)
-    second = versions.derive(first, list(versions.rows_of(first))[:30], "cut", workspace=workspace)
+    second = versions.derive(first, list(version_store.rows_of(first))[:30], "cut", workspace=workspace)
     assert not workspace.named_columns_file.exists()
     assert prepare(DataConfig(source=second.source), workspace=workspace).manifest["columns"] == SAID
     again = versions.create(DataConfig(source=guests, columns=SAID), workspace)
@@ -125,9 +125,9 @@ def test_a_step_that_fails_leaves_no_version_and_nothing_remembered(
 ) -> None:
     for words in (["split", guests], ["fix", guests, "--base", "none"]):
         assert main(["data", *words, "--column", f"prompt={SAID['prompt']}"]) == 2
-        assert versions.history(workspace) == []
+        assert version_store.history(workspace) == []
     assert main(["data", "split", guests, "--validation", "0", "--test", "0", *FLAGS]) == 2
-    assert versions.history(workspace) == [] and not workspace.named_columns_file.exists()
+    assert version_store.history(workspace) == [] and not workspace.named_columns_file.exists()
 
 
 def test_columns_can_be_forgotten_on_the_command_line(

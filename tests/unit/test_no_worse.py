@@ -9,10 +9,11 @@ import pytest
 from ftlab.cli.main import main
 from ftlab.config import build_config
 from ftlab.errors import InputError
-from ftlab.evaluation.compare import evaluate_run, evaluate_together
+from ftlab.evaluation.compare import evaluate_run
 from ftlab.evaluation.margins import no_worse, rows_for
 from ftlab.evaluation.metrics.table import BUILT_IN, of_rows
 from ftlab.evaluation.outside import read_against
+from ftlab.evaluation.request import Request
 from tests.benchmarks.no_worse import rate
 from tests.small_runs import make_run, save_result
 
@@ -54,7 +55,7 @@ def test_the_interval_is_the_one_of_the_house_and_decides():
     assert test["no_worse"] is True
     assert test["text"].startswith("No worse within the margin of 3 points: the difference is −0.5 (95% interval −2.")
     narrow = judged(360, 8, 6, 26, 2)
-    assert narrow["no_worse"] is None and "is not shown" in narrow["text"] and narrow["needed"] > 400
+    assert narrow["no_worse"] is None and "Not shown to be no worse" in narrow["text"] and narrow["needed"] > 400
     clustered = judged(360, 8, 6, 26, 3, clusters=[place // 40 for place in range(400)])
     assert clustered["no_worse"] is None
 
@@ -76,11 +77,11 @@ def test_a_margin_that_was_changed_after_the_results_were_known_is_told(tmp_path
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     key, against = "adapted_vs_hosted@file", [read_against(str(file))]
     # The base was compared before, but this side was not: the margin is chosen before its answers are known.
-    first = evaluate_together([run], against=against)
+    first = evaluate_run(run, Request(against=against))
     chosen = first["verdicts"][key]["no_worse"]
     assert chosen["margin"] == 50 and chosen["earlier"] == [] and first["settings"]["margin"] == 50
-    assert evaluate_together([run], against=against)["verdicts"][key]["no_worse"]["earlier"] == []
-    changed = evaluate_together([run], settings={"margin": 80.0}, against=against)["verdicts"][key]["no_worse"]
+    assert evaluate_run(run, Request(against=against))["verdicts"][key]["no_worse"]["earlier"] == []
+    changed = evaluate_run(run, Request(settings={"margin": 80.0}, against=against))["verdicts"][key]["no_worse"]
     assert changed["earlier"] == [50]
     assert "chosen after the results were known" in changed["text"]
     # Asked again without one, the margin stays that of the comparison of these rows, and so does what was said of it.

@@ -115,6 +115,9 @@ def test_runs_live_on_drive_in_colab_and_here_elsewhere(tmp_path, monkeypatch):
     assert mounted == [os.fspath(tmp_path / "drive")]
     assert ftlab.workspace_folder(tmp_path / "lost", drive=False) == tmp_path / "lost"
     assert len(mounted) == 1
+    monkeypatch.setattr(colab.drive, "mount", {}.__getitem__)  # raises, as Colab does when access is declined
+    with pytest.raises(FtlabError, match=r"Google Drive was not mounted.*drive = False"):
+        ftlab.workspace_folder("workspace")
 
 
 def test_an_interrupted_run_is_taken_up_again_and_a_stopped_one_is_not(workspace, rows_file):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ftlab.core.workspace import Workspace
-from ftlab.data.versions import history
+from ftlab.data.version_store import history
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.blind_test import picture as blind_test_picture
 from ftlab.ui.tabs.data import versions_view as version_views

@@ -15,12 +15,13 @@ from ftlab.arena.store import answers, open_store
 from ftlab.cli.main import main
 from ftlab.core.endpoint import CONTESTANT
 from ftlab.core.files import read_jsonl
+from ftlab.core.jobs import Stopped
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.batches import Stopped
-from ftlab.evaluation.compare import evaluate_run, evaluate_together, material_against
+from ftlab.evaluation.compare import evaluate_run, material_against
 from ftlab.evaluation.judge_plan import sides_of
 from ftlab.evaluation.outside import plan, read_against
+from ftlab.evaluation.request import Request
 from ftlab.report.report import contents
 from tests.judge_server import judge_server, reply, without_proxies
 from tests.small_runs import ROWS, make_run, save_result
@@ -60,7 +61,7 @@ def against(server, **settings):
 def test_a_model_behind_an_address_answers_the_same_rows_and_stands_in_the_runs_own_comparison(run):
     with judge_server(right) as server:
         side = against(server, price_in=1.0, price_out=10.0)
-        comparison = evaluate_together([run], against=[side], price_per_hour=3.6)
+        comparison = evaluate_run(run, Request(against=[side], price_per_hour=3.6))
     rows = run.predictions()
     assert comparison["question"]["name"] == "" and len(rows) == ROWS == len(server.requests)
     asked = [request["body"]["messages"] for request in server.requests]
@@ -101,21 +102,46 @@ def test_what_was_answered_is_kept_and_not_paid_for_twice(run):
     with judge_server(slowly) as server:
         side = against(server, at_once=1)
         with pytest.raises(Stopped):
-            evaluate_together([run], against=[side], should_stop=lambda: len(server.requests) >= 3)
+            evaluate_run(run, Request(against=[side]), should_stop=lambda: len(server.requests) >= 3)
         # Those on their way when it was stopped were paid for: they are kept too.
         sent = [line["key"] for line in read_jsonl(run.outside_file)]
         assert 3 <= len(sent) < ROWS
-        material = material_against([run])
+        material = material_against(run, Request())
         assert plan(run, side, material).open == ROWS - len(sent)
-        evaluate_together([run], against=[side])
+        evaluate_run(run, Request(against=[side]))
         assert len(server.requests) == ROWS
         assert plan(run, side, material).open == 0
         # Asked again without it, the side stays, and nothing is sent.
         again = evaluate_run(run)
         assert side.name in [one["name"] for one in again["sides"]] and len(server.requests) == ROWS
         # A longer limit serves what ended by itself.
-        evaluate_together([run], against=[against(server, max_tokens=2000)])
+        evaluate_run(run, Request(against=[against(server, max_tokens=2000)]))
         assert len(server.requests) == ROWS
+
+
+def test_a_side_stays_in_evaluations_of_these_rows_until_it_is_left_out(run, capsys):
+    with judge_server(right) as server:
+        named = [read_against(f"{server.url}#{model}") for model in ("big-one", "Adapted")]
+        host = named[1].title.removeprefix("Adapted at ")
+        assert host == server.url.split("/")[2]  # else two columns would be called adapted
+        evaluate_run(run, Request(against=named))
+        sent = len(server.requests)
+        # Another question about the same rows: the answers are there.
+        asked = evaluate_run(run, Request(settings={"retrieved": 1}))
+        assert {side.title for side in named} <= {side["title"] for side in asked["sides"]}
+        assert main(["evaluate", str(run.path), "--without", "other"]) != 0
+        assert f"big-one and Adapted at {host}" in capsys.readouterr().err
+        assert main(["evaluate", str(run.path), "--without", "big-one"]) == 0
+        left = [side["title"] for side in run.comparison()["sides"]]
+        assert left[-1] == f"Adapted at {host}" and "big-one" not in left
+        evaluate_run(run)
+        assert "big-one" not in [side["title"] for side in run.comparison()["sides"]] and len(server.requests) == sent
+
+
+def test_empty_answers_are_counted_in_a_note(run):
+    with judge_server(lambda request, _: reply("")) as server:
+        comparison = evaluate_run(run, Request(against=[against(server)]))
+    assert f"{ROWS} of {ROWS} answers of big-one are empty, and count as such." in comparison["notes"]
 
 
 def test_a_refused_row_is_an_empty_answer_that_is_named_and_asked_again(run):
@@ -123,13 +149,13 @@ def test_a_refused_row_is_an_empty_answer_that_is_named_and_asked_again(run):
         return (400, {}, {"error": {"message": "content filter"}}) if number == 1 else right(request, number)
 
     with judge_server(refuses_first) as server:
-        comparison = evaluate_together([run], against=[against(server, at_once=1)])
+        comparison = evaluate_run(run, Request(against=[against(server, at_once=1)]))
         assert any("big-one refused 1 of 6 rows" in note for note in comparison["notes"])
         name = comparison["sides"][-1]["name"]
         assert sorted(row[name] for row in run.predictions())[0] == ""
         evaluate_run(run)
         assert len(server.requests) == ROWS
-        comparison = evaluate_together([run], against=[against(server)])
+        comparison = evaluate_run(run, Request(against=[against(server)]))
     assert len(server.requests) == ROWS + 1
     assert not any("refused" in note or "at once" in note for note in comparison["notes"])
 
@@ -167,7 +193,7 @@ def test_a_side_that_cannot_be_used_is_named(text, wrong):
 def test_an_address_that_fails_says_so_and_local_answers_stay(run):
     with judge_server(lambda *_: (401, {}, {"error": {"message": f"bad key {KEY}"}})) as server:
         with pytest.raises(FtlabError, match="rejected the key") as failed:
-            evaluate_together([run], against=[against(server)])
+            evaluate_run(run, Request(against=[against(server)]))
         assert KEY not in str(failed.value) and run.comparison() is None
         assert len(server.requests) == 1
 
@@ -182,7 +208,7 @@ def answers_file(run, tmp_path, rows, **more):
 def test_answers_measured_elsewhere_are_matched_by_their_prompts(run, tmp_path):
     evaluate_run(run)
     file = answers_file(run, tmp_path, reversed(run.predictions()), seconds=0.5)
-    comparison = evaluate_together([run], against=[read_against(str(file))])
+    comparison = evaluate_run(run, Request(against=[read_against(str(file))]))
     assert comparison["question"]["name"] == ""
     measures = {measure["name"]: measure["values"] for measure in comparison["measures"]}
     assert measures["exact_match"]["hosted@file"] == 1.0 and measures["seconds_per_answer"]["hosted@file"] == 0.5
@@ -190,16 +216,32 @@ def test_answers_measured_elsewhere_are_matched_by_their_prompts(run, tmp_path):
     assert "hosted@file" in [side["name"] for side in evaluate_run(run)["sides"]]
 
 
+def test_a_file_of_answers_may_have_the_layouts_of_training_data():
+    from ftlab.evaluation.outside import _read_line
+
+    turns = [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "red"}]
+    lines = {
+        "red": {"messages": turns},
+        "blue": {"messages": turns, "answer": "blue"},
+        "green": {"prompt": "Which?", "completion": [{"role": "assistant", "content": "green"}]},
+        '{"colour": "red", "sure": true}': {"prompt": "Which?", "answer": {"colour": "red", "sure": True}},
+        "7": {"prompt": "Which?", "answer": 7},
+    }
+    for text, line in lines.items():
+        prompt, answer = _read_line(json.dumps(line), "line 1")
+        assert (prompt, answer.answer.text) == ("Which?", text)
+
+
 def test_rows_that_the_file_does_not_answer_are_left_out_on_all_sides_and_said(run, tmp_path):
     own = evaluate_run(run)
     rows = run.predictions()[:4]
     file = answers_file(run, tmp_path, [*rows, {"prompt": "Something else?", "reference": "red"}])
-    comparison = evaluate_together([run], against=[read_against(str(file))])
+    comparison = evaluate_run(run, Request(against=[read_against(str(file))]))
     place = run.question(comparison["question"]["name"])
     assert comparison["question"]["name"].startswith("4-rows-in-hosted")
     assert [row["prompt"] for row in place.predictions()] == [row["prompt"] for row in rows]
     assert any("answers 4 of the 6 rows" in note for note in comparison["notes"])
-    assert any("1 prompts in hosted.jsonl are of no row" in note for note in comparison["notes"])
+    assert any("1 prompt in hosted.jsonl left out: no row" in note for note in comparison["notes"])
     assert run.comparison()["created"] == own["created"]
 
 
@@ -207,15 +249,18 @@ def test_rows_that_the_file_does_not_answer_are_left_out_on_all_sides_and_said(r
     ("content", "wrong"),
     [
         ('{"prompt": "What?", "answer": "x"}', "No held-out row has a prompt that is in"),
-        ('{"question": "What?"}', "line 1 of hosted.jsonl"),
-        ("not json", "line 1 of hosted.jsonl"),
+        ('{"question": "What?"}', "Line 1 of hosted.jsonl has no prompt"),
+        ('{"prompt": "What?"}', "Line 1 of hosted.jsonl has no answer"),
+        ('{"messages": [{"role": "user", "content": "What?"}]}', "Line 1 of hosted.jsonl has no answer"),
+        ("not json", "Line 1 of hosted.jsonl is no JSON object"),
+        (" \n", "The file of answers is empty"),
     ],
 )
 def test_a_file_that_fits_no_row_says_what_is_wrong(run, tmp_path, content, wrong):
     file = tmp_path / "hosted.jsonl"
     file.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=wrong):
-        evaluate_together([run], against=[read_against(str(file))])
+        evaluate_run(run, Request(against=[read_against(str(file))]))
 
 
 def test_python_sends_nothing_before_it_was_agreed_to(run):
@@ -237,7 +282,7 @@ def test_python_sends_nothing_before_it_was_agreed_to(run):
 def test_a_blind_test_takes_kept_answers_and_asks_for_the_others_alone(run, tmp_path):
     workspace = Workspace(tmp_path)
     with judge_server(right) as server:
-        evaluate_together([run], against=[against(server)])
+        evaluate_run(run, Request(against=[against(server)]))
         sent = len(server.requests)
         rows = run.predictions()
         new = [{"role": "user", "content": "Which colour has thing 300?"}]

@@ -10,14 +10,14 @@ pytest.importorskip("gradio")
 
 from ftlab.arena import links
 from ftlab.arena.store import open_store
-from ftlab.config import Reward, build_config
+from ftlab.config import DataConfig, Reward, build_config
 from ftlab.config.preferences import PreferenceConfig
 from ftlab.core.files import append_jsonl, write_json, write_jsonl, write_text
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.report.report import write_report
 from ftlab.ui import run_files
-from ftlab.ui.page import Look
+from ftlab.ui.page import Look, remember_choice
 from ftlab.ui.run_stages import STAGES, is_read
 from ftlab.ui.run_view import preference_curves as preference_view
 from ftlab.ui.run_view import reward_curves as reward_view
@@ -26,7 +26,7 @@ from ftlab.ui.tabs.chat.votes import PAIRS, THUMBS
 from ftlab.ui.tabs.evaluate import tab as evaluate
 from ftlab.ui.tabs.preferences import lessons, rewards_form
 from ftlab.ui.tabs.preferences import tab as preferences
-from ftlab.ui.tabs.runs import lineage
+from ftlab.ui.tabs.runs import listing
 from ftlab.ui.tabs.runs import tab as runs
 from ftlab.ui.tabs.train import tab as train
 from tests.unit.test_arena_preferences import ANN, BOB, made, vote
@@ -234,17 +234,17 @@ def test_the_lineage_leads_from_the_base_over_examples_to_preferences(workspace)
     rewards = [{"kind": "model", "model": reward.id}]
     rl = a_result(workspace, "rl", stage="rloo", model={"start": dpo.id}, reinforcement={"rewards": rewards})
     every = workspace.runs()
-    drawn = lineage.lineage_tree(every, dpo.id)
+    drawn = listing.lineage_tree(every, dpo.id)
     assert other.id not in drawn
     places = [drawn.index(name) for name in ("starter", sft.id, f'data-pick="{dpo.id}"', f'data-pick="{rl.id}"')]
     assert places == sorted(places)
     assert "rewarded by" in drawn and "rewards" in drawn
-    assert lineage.lineage_tree(every, other.id) == ""
-    assert lineage.relatives({"a": None, "b": "a", "c": "b", "x": "gone", "y": "gone"}, "y") == {"gone", "x", "y"}
+    assert listing.lineage_tree(every, other.id) == ""
+    assert listing.relatives({"a": None, "b": "a", "c": "b", "x": "gone", "y": "gone"}, "y") == {"gone", "x", "y"}
 
 
 def test_a_lineage_that_runs_in_a_circle_ends():
-    assert lineage.relatives({"a": "b", "b": "a"}, "a") >= {"a"}
+    assert listing.relatives({"a": "b", "b": "a"}, "a") >= {"a"}
 
 
 def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(workspace):
@@ -263,6 +263,31 @@ def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(worksp
     with gr.Blocks():
         tab = evaluate.build(workspace)
     assert "82.5% of 40 held-out pairs" in evaluate.show(tab, run.id, [], None, None, workspace)[tab.result]
+
+
+def test_preferences_have_data_of_their_own_until_others_are_chosen_on_the_data_tab(workspace, tmp_path):
+    def of(source):
+        return DataConfig(source=str(source)).model_dump_json()
+
+    pairs = tmp_path / "pairs.jsonl"
+    write_jsonl(pairs, [{"prompt": f"p{n}", "chosen": "a", "rejected": f"b{n}"} for n in range(20)])
+    assert preferences.kept_own(workspace) is None
+    own = preferences.own_data(DataConfig(source=preferences.SAMPLE), workspace)
+    for on_data_tab, learned in [
+        (of("support_triage"), of(preferences.SAMPLE)),
+        (of("brand_voice"), of(preferences.SAMPLE)),
+        (of(pairs), of(pairs)),
+        (None, of(preferences.SAMPLE)),
+    ]:
+        assert preferences.data_of(own, on_data_tab, workspace) == learned
+        assert preferences.data_of(None, on_data_tab, workspace) == on_data_tab
+    # Chosen while pairs are on the Data tab: the later choice counts.
+    remember_choice(workspace, data=str(pairs))
+    votes = preferences.own_data(DataConfig(source=preferences.SAMPLE), workspace)
+    assert preferences.data_of(votes, of(pairs), workspace) == of(preferences.SAMPLE)
+    for kept, restored in ((own, own), ("{", None), (own.replace(preferences.SAMPLE, "/gone.csv"), None)):
+        remember_choice(workspace, preferences=kept)
+        assert preferences.kept_own(workspace) == restored
 
 
 def test_each_tab_shows_its_own_runs(workspace):

@@ -1,4 +1,4 @@
-"""Nothing that ftlab uses inside other libraries changes unseen (ftlab/core/private.py)."""
+"""Nothing that ftlab uses inside other libraries changes unseen (private_names.py)."""
 
 import ast
 import hashlib
@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.core import private
-from ftlab.core.private import CHECKED_WITH, INSIDES, Inside
+import ftlab
+from tests.unit import private_names
+from tests.unit.private_names import CHECKED_WITH, INSIDES, Inside
 
-PACKAGE = Path(private.__file__).parents[1]
-HOW = "read the difference and what ftlab makes of it, then renew: python tests/unit/test_private_names.py"
+PACKAGE = Path(ftlab.__file__).parent
+HOW = "read the difference and what ftlab makes of it, then renew: python -m tests.unit.test_private_names"
 # Named so by the standard library, which documents them or keeps them: argparse's actions, namedtuple, the process.
 STANDARD = {"_actions", "_replace", "_exit"}
 # Set on every autograd function, and on every abstract class.
@@ -151,7 +152,7 @@ def test_the_look_for_private_names_finds_every_way_to_use_one():
 def test_every_private_name_of_a_library_that_is_used_is_listed():
     found = {file: uses_in(file.read_text(encoding="utf-8")) - LISTED - STANDARD for file in PACKAGE.rglob("*.py")}
     assert {str(file.relative_to(PACKAGE)): names for file, names in found.items() if names} == {}, (
-        f"list them in {private.__file__}"
+        f"list them in {private_names.__file__}"
     )
 
 
@@ -160,7 +161,7 @@ def test_every_private_method_of_a_library_that_is_overridden_is_listed():
         f"{base.__module__}.{base.__qualname__}.{name}" for kind in classes_of_ours() for name, base in overridden(kind)
     }
     assert "trl.trainer.grpo_trainer.GRPOTrainer._calculate_rewards" in found
-    assert found - {inside.name for inside in INSIDES} == set(), f"list them in {private.__file__}"
+    assert found - {inside.name for inside in INSIDES} == set(), f"list them in {private_names.__file__}"
 
 
 def classes_of_ours() -> list[type]:
@@ -192,8 +193,8 @@ def overridden(kind: type) -> list[tuple[str, type]]:
 
 
 def renew() -> list[str]:
-    """Write the versions and hashes of now to private.py; returns the names that are gone, whose entries stay."""
-    file = Path(private.__file__)
+    """Write the versions and hashes of now to private_names.py; returns the names that are gone, whose entries stay."""
+    file = Path(private_names.__file__)
     text = file.read_text(encoding="utf-8")
     installed = [inside for inside in INSIDES if is_installed(inside.package)]
     gone = []
@@ -212,11 +213,11 @@ def renew() -> list[str]:
 
 
 def test_renewing_goes_on_where_a_name_is_gone_and_names_it(monkeypatch, tmp_path):
-    text = Path(private.__file__).read_text(encoding="utf-8")
-    copy = tmp_path / "private.py"
+    text = Path(private_names.__file__).read_text(encoding="utf-8")
+    copy = tmp_path / "private_names.py"
     copy.write_text(text, encoding="utf-8")
     kept = next(inside for inside in INSIDES if inside.package == "transformers")
-    monkeypatch.setattr(private, "__file__", str(copy))
+    monkeypatch.setattr(private_names, "__file__", str(copy))
     monkeypatch.setitem(globals(), "INSIDES", (Inside("transformers.trainer.Trainer._gone", "", ""), kept))
     assert renew() == ["transformers.trainer.Trainer._gone"]
     assert copy.read_text(encoding="utf-8") == text

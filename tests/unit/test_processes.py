@@ -12,11 +12,12 @@ import psutil
 import pytest
 
 from ftlab.config import build_config
+from ftlab.core.jobs import write_status
 from ftlab.core.processes import child_environment, hold_own, is_alive, is_held, kill, mark_of, proven, start, take
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
 from ftlab.training import supervisor
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 from tests.conftest import ROOT
 
 posix = pytest.mark.skipif(os.name != "posix", reason="locks of this kind are there on POSIX systems alone")

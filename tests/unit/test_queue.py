@@ -6,10 +6,11 @@ import time
 
 import pytest
 
+from ftlab.core.jobs import write_status
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.training import supervisor as queue
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 
 
 @pytest.fixture

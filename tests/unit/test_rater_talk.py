@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from ftlab.arena import blind_tests, links, store, trials
+from ftlab.arena import asking, blind_tests, links, store, trials
 from ftlab.arena.store import Store, open_store
+from ftlab.arena.trials import Trial
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.ui.kit.safe_markdown import look_alike, safe_markdown
 from ftlab.ui.rater import screens
 from ftlab.ui.rater.talk import answer
+from ftlab.ui.rater.texts import Texts
 from tests.arena import draft, opened
 from tests.blind import open_blind_test
 
@@ -83,20 +86,18 @@ def test_a_failure_of_the_server_is_told_without_its_details(tmp_path, caplog):
     with blind.store.writing() as connection:
         connection.execute(store.answers.delete())
     reply = answer(blind.store, {"do": "open", "key": blind.keys[0]})
-    assert reply["say"] == "Something went wrong. Your earlier votes are safe"
+    assert reply["say"] == "Something went wrong. Your earlier votes are safe."
     assert not [name for name, secret in blind.secrets.items() if secret in str(reply)]
     assert "Traceback" in caplog.text
 
 
 def test_instructions_questions_and_empty_answers_are_text_and_never_markup(tmp_path):
     place = open_store(Workspace.open(tmp_path))
-    among = [blind_tests.ContestantSpec(name, {"kind": "base", "base": name}) for name in ("one", "two")]
+    among = [asking.ContestantSpec(name, {"kind": "base", "base": name}) for name in ("one", "two")]
     asked = [
-        blind_tests.PromptSpec(
-            [{"role": "system", "content": "<i>Be kind</i>"}, {"role": "user", "content": "${x} <b>?"}]
-        )
+        asking.PromptSpec([{"role": "system", "content": "<i>Be kind</i>"}, {"role": "user", "content": "${x} <b>?"}])
     ]
-    settings = blind_tests.TestSettings({}, instructions="Look at *style* <script>1</script>")
+    settings = asking.TestSettings({}, instructions="Look at *style* <script>1</script>")
     test_id = blind_tests.create_test(place, "t", among, asked, settings, 1)
     blind_tests.start_generating(place, test_id)
     for (prompt_id, contestant_id), text in zip(
@@ -130,6 +131,25 @@ def test_without_a_link_that_lets_vote_the_page_says_whom_to_ask_and_has_nothing
     blind_tests.close_test(blind.store, blind.test_id)
     over = answer(blind.store, {"do": "open", "key": blind.keys[0]})["screen"]
     assert "This test is over" in over and "<button" not in over
+
+
+def test_a_vote_that_comes_after_the_end_is_told_whether_it_was_saved(tmp_path):
+    blind = open_blind_test(Workspace.open(tmp_path), prompts=2, raters=1)
+    said = {"key": blind.keys[0], "do": "vote", "choice": "left"}
+
+    def trial(screen):
+        return re.search(r'data-trial="([\w-]+)"', screen)[1]
+
+    first = trial(answer(blind.store, {"do": "open", "key": blind.keys[0]})["screen"])
+    second = trial(answer(blind.store, said | {"trial": first, "id": "a"})["screen"])
+    blind_tests.close_test(blind.store, blind.test_id)
+    # The reply to the first was lost; the second was kept by a phone without a network.
+    again = answer(blind.store, said | {"trial": first, "id": "a"})
+    late = answer(blind.store, said | {"trial": second, "id": "b"})
+    assert again["say"] == "This test is over. Your last vote is saved."
+    assert late["say"] == "This test is over. Your last vote was not saved."
+    assert "was not saved" in late["screen"] and len(blind.rows()["votes"]) == 1
+    assert "vote" not in answer(blind.store, {"do": "open", "key": blind.keys[0]})["say"]
 
 
 def test_who_comes_before_voting_begins_waits_and_is_then_told_what_this_is_and_how_long_it_takes(tmp_path):
@@ -201,6 +221,7 @@ def test_formulas_are_drawn_and_can_do_nothing():
 
 def test_answers_that_only_look_alike_are_shown_as_written():
     assert look_alike(["1. a", "1) a"]) and not look_alike(["a", "a"]) and not look_alike(["**a**", "a"])
-    alike = str(screens.guess("t", (1, 2), [], ("```js\nx\n```", "```py\nx\n```")))
+    seen = Trial("t", 1, 2, [], "```js\nx\n```", "```py\nx\n```", (), ())
+    alike = str(screens.guess(Texts(), seen, None))
     assert "rt-alike" in alike and "as written" in alike
-    assert "rt-alike" not in str(screens.guess("t", (1, 2), [], ("a", "b")))
+    assert "rt-alike" not in str(screens.guess(Texts(), replace(seen, left="a", right="b"), None))

@@ -14,7 +14,8 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.checks import KINDS, check
 from ftlab.data.checks.finding import Finding
 from ftlab.data.remedies import Action, action_for, is_mended, mend
-from ftlab.data.versions import create, rows_of
+from ftlab.data.version_store import rows_of
+from ftlab.data.versions import create
 from ftlab.errors import InputError
 from tests.mended import apply, apply_all
 

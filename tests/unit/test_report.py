@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from ftlab.config import build_config
+from ftlab.core.comparison import whole_form
 from ftlab.core.files import append_jsonl, write_json, write_jsonl, write_text
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
@@ -44,7 +45,8 @@ def side(**values):
 
 
 def comparison(**values):
-    return {
+    """As an earlier version wrote it, without its measures, and as it is read."""
+    written = {
         "run": "20261121-090000-triage-lora-aaaa",
         "created": 1795252159.0,
         "split": "test",
@@ -80,7 +82,8 @@ def comparison(**values):
             "versions": {"torch": "2.13.0"},
         },
         "notes": [],
-    } | values
+    }
+    return whole_form(written | values)
 
 
 def prediction(row, base_correct, adapted_correct, text="an answer", **values):
@@ -370,7 +373,7 @@ def test_a_full_page_prints_on_one_sheet_of_a4(run, tmp_path, kind):
         full["memorisation"]["text"] = full["forgetting"]["text"] = "A sentence on what was looked at and found. " * 6
     full["verdict"]["text"] = (
         "The adapted model is better: perplexity of the reference answers 5.14 against 19.4 (p < .001, 100 rows), "
-        "BLEU 92.0 against 2.2 (p < .001), but it forgot: general accuracy 66.5% against 97.5%."
+        "BLEU 92.0 against 2.2 (p < .001); what the base knew: lost, general accuracy 66.5% against 97.5%."
     )
     write_json(run.comparison_file, full)
     pdf = tmp_path / "report.pdf"

@@ -13,9 +13,10 @@ from ftlab.data.partition import prompt_text
 from ftlab.data.splits import read_split
 from ftlab.errors import InputError
 from ftlab.evaluation.advisor import which_of
-from ftlab.evaluation.compare import evaluate_together
+from ftlab.evaluation.compare import evaluate_run
 from ftlab.evaluation.material import gather
 from ftlab.evaluation.measuring import check_settings
+from ftlab.evaluation.request import Request
 from ftlab.evaluation.retrieval import passages_near, retrieval_of
 from ftlab.evaluation.sides import config_of
 from ftlab.report.measures import evidence_of
@@ -93,7 +94,7 @@ def test_copies_of_a_question_are_never_shown_before_it(run):
 
 
 def test_retrieval_enters_tables_verdicts_and_the_report_with_what_it_costs(run):
-    comparison = evaluate_together([run], settings={"retrieved": 2, "prompted": True})
+    comparison = evaluate_run(run, Request(settings={"retrieved": 2, "prompted": True}))
     names = [side["name"] for side in comparison["sides"]]
     assert names == ["base", "prompted", "retrieved", "adapted", "adapted_retrieved"]
     assert comparison["question"]["name"] == "prompted-retrieved-2"
@@ -109,7 +110,7 @@ def test_retrieval_enters_tables_verdicts_and_the_report_with_what_it_costs(run)
     assert "prompting" in text or "retrieval" in text
     evidence = evidence_of(comparison)
     assert evidence.choice == text and "over_retrieval" in evidence.known
-    evaluate_together([run])
+    evaluate_run(run)
     assert ("Prompting, retrieval or tuning", text) in contents(run)["checked"]
 
 
@@ -146,7 +147,7 @@ def test_retrieval_from_documents_names_them_in_the_comparison_and_the_report(ru
     question = gather([run], [config_of(run)], None).rows[0]["messages"][-2]["content"]
     (manuals / "0.md").write_text(f"{question} With a brush, some soap and a lot of patience, as always.", "utf-8")
     (manuals / "copy.md").write_bytes((manuals / "1.md").read_bytes())
-    comparison = evaluate_together([run], settings={"retrieved": 2, "documents": [str(manuals)]})
+    comparison = evaluate_run(run, Request(settings={"retrieved": 2, "documents": [str(manuals)]}))
     retrieved = comparison["settings"]["retrieved"]
     assert retrieved["rows"] == 2 and retrieved["left_out"] == 0 and len(retrieved["documents"]) == len(THINGS)
     hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in manuals.iterdir()}
@@ -158,12 +159,12 @@ def test_retrieval_from_documents_names_them_in_the_comparison_and_the_report(ru
     read = measures["prompt_tokens"]
     assert read["retrieved"] == read["adapted_retrieved"] > read["base"] == read["adapted"]
     assert comparison["question"]["text"].endswith("with 2 retrieved passages; Documents: manuals")
-    rows = evaluate_together([run], settings={"retrieved": 2})
+    rows = evaluate_run(run, Request(settings={"retrieved": 2}))
     assert (
         rows["question"]["name"] != comparison["question"]["name"] and "documents" not in rows["settings"]["retrieved"]
     )
-    evaluate_together([run], settings={"retrieved": 2, "documents": [str(manuals)]})
-    evaluate_together([run])
+    evaluate_run(run, Request(settings={"retrieved": 2, "documents": [str(manuals)]}))
+    evaluate_run(run)
     line = dict(contents(run)["checked"])["How retrieval worked"]
     assert (
         "put up to 2 passages before each question, of 0.md (1 passage, sha256 " in line and "5 more documents" in line
@@ -174,7 +175,7 @@ def test_retrieval_from_documents_names_them_in_the_comparison_and_the_report(ru
 def test_documents_that_cannot_be_retrieved_from_are_refused_before_a_model_is_loaded(run, tmp_path, monkeypatch):
     def refused(*places, retrieved=2):
         with pytest.raises(InputError) as caught:
-            evaluate_together([run], settings={"retrieved": retrieved, "documents": list(places)})
+            evaluate_run(run, Request(settings={"retrieved": retrieved, "documents": list(places)}))
         return caught.value.message()
 
     monkeypatch.setattr("ftlab.evaluation.asking.visit", None)
@@ -225,6 +226,7 @@ def a_comparison(prompted, retrieved, between=None, adds=None, together=(None, N
         ),
         (a_comparison(True, None, together=(True, True)), "Take tuning with retrieval: "),
         (a_comparison(True, False, together=(True, None)), "Take retrieval: "),
+        (a_comparison(True, None, together=(True, True), adds=False), "Cannot tell whether tuning is better "),
         (a_comparison(False, False), "Take prompting: "),
         (a_comparison(True, None), "Cannot tell whether tuning is better than retrieval "),
         ({"verdicts": {"adapted": {"better": True}}}, ""),

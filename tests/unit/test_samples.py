@@ -120,5 +120,5 @@ def test_the_estimate_counts_every_answer():
     one = {"answers": ToAnswer([[1, 2], [3]], 8, None), "probes": ToAnswer([[1]], 8, None)}
     three = one | {f"answers_of_sample_{n}": ToAnswer([[1, 2], [3]], 8, None, 0.7, n) for n in (2, 3)}
     lengths = {"answers": 5.0, "probes": 1.0}
-    assert amount_of(one, lengths) == Amount(read=4, written=11)
-    assert amount_of(three, lengths) == Amount(read=10, written=31)
+    assert amount_of(one, lengths, once=False) == Amount(read=4, written=11)
+    assert amount_of(three, lengths, once=False) == Amount(read=10, written=31)

@@ -9,11 +9,12 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.core.files import write_json, write_jsonl
+from ftlab.core.jobs import write_status
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.seeds import both_sources, difference_text, read_verdict, seeds_verdict, verdict_with
 from ftlab.training import sweep
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 from ftlab.training.sweep import Sweep
 from ftlab.ui.tabs.train import sweep as sweep_results
 from tests.benchmarks.seeds import verdicts

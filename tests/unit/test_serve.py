@@ -204,6 +204,8 @@ def test_our_own_client_reads_it(running: Running, monkeypatch: pytest.MonkeyPat
         ({"model": "base", "messages": [{"role": "king", "content": "x"}]}, 400, "unknown role 'king'"),
         ({"model": "base", "messages": [{"role": "assistant", "content": "x"}]}, 400, "nothing to answer"),
         ({"model": "base", "messages": QUESTION, "temperature": 3}, 400, "field temperature"),
+        ({"model": "base", "messages": QUESTION, "temperature": "hot"}, 400, "should be a number. Given: hot"),
+        ({"model": "base", "messages": QUESTION, "stop": 5}, 400, "should be a text, or a list of texts. Given: 5"),
         ({"model": "base", "messages": QUESTION, "max_tokens": 0}, 400, "field max_tokens"),
         ({"model": "base", "messages": QUESTION, "n": 2}, 400, "does not support n=2"),
         ({"model": "base", "messages": QUESTION, "response_format": {"type": "json_object"}}, 400, "response_format"),
@@ -212,6 +214,7 @@ def test_our_own_client_reads_it(running: Running, monkeypatch: pytest.MonkeyPat
         ({"model": "base", "messages": QUESTION, "grammar": "x"}, 400, "does not support the field grammar"),
         ({"model": "base", "messages": QUESTION, "stop": list("abcde")}, 400, "at most 4"),
         ("x" * (5 << 20), 413, "larger than 4 MB"),
+        ("x" * (40 << 20), 413, "larger than 4 MB"),
     ],
 )
 def test_a_wrong_request_gets_one_reason_in_openais_form(
@@ -297,4 +300,4 @@ def test_ctrl_c_ends_it_cleanly_even_within_an_answer(running: Running) -> None:
         assert running.process.wait(timeout=30) == 0
     log = running.log.read_text()
     assert log.rstrip().endswith("Stopped.") and "Traceback" not in log and KEY not in log
-    assert "GB for one copy of the weights" in log and "one at a time" in log
+    assert re.search(r"\d [kMG]B for one copy of the weights", log) and "one at a time" in log

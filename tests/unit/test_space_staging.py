@@ -89,7 +89,8 @@ def test_only_the_package_and_four_files_beside_it_are_staged(staged, flavour):
     assert beside == {"app.py", "README.md", "requirements.txt", "LICENSE"}
     assert not [path for path in files if "test" in Path(path).parts[0] or "__pycache__" in path or "/." in path]
     size = sum((staged[flavour] / path).stat().st_size for path in files)
-    assert (len(files), size) < {"lab": (600, 2e7), "demo": (220, 2e7), "vote": (120, 1e6)}[flavour]
+    most_files, most_bytes = {"lab": (600, 2e7), "demo": (240, 2e7), "vote": (125, 1.5e6)}[flavour]
+    assert len(files) <= most_files and size <= most_bytes, (len(files), size)
 
 
 @pytest.mark.parametrize("flavour", ["demo", "vote"])
@@ -108,7 +109,7 @@ def test_what_is_staged_needs_only_its_own_requirements_and_not_this_repository(
         )
     code += "print(sys.modules['ftlab'].__file__)\n"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"PYTHONPATH": str(staged[flavour]), "PYTHONSAFEPATH": "1"}
+    environment |= {"PYTHONPATH": str(staged[flavour]), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment
     )

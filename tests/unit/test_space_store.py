@@ -13,10 +13,11 @@ import pytest
 from ftlab.arena import backup, trials
 from ftlab.arena.store import open_store
 from ftlab.core.files import write_text
+from ftlab.core.jobs import write_status
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data import versions
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 from tests.arena import everything, opened
 from tests.fake_hub import ROOT, FakeHub
 

@@ -298,11 +298,11 @@ def test_no_question_and_no_fact_of_a_probe_is_replayed():
 
 
 def test_the_starter_answers_most_probes_of_either_kind(model, tokenizer):
-    from ftlab.evaluation.probes import by_replay, load_probes
+    from ftlab.evaluation.probes import by_replay, load_general
     from ftlab.models.starter.evaluate import answer_greedily
 
     replayed = frozenset(row["kind"] for row in read_rows(SAMPLES / "general_replay" / "train.jsonl"))
-    probes, _ = load_probes(build_config(), replayed)
+    probes = load_general(build_config(), replayed)[0]
     answers = answer_greedily(model, tokenizer, [probe.messages for probe in probes])
     for places in by_replay([one.replayed for one in probes]).values():
         assert sum(answers[i] == probes[i].reference for i in places) >= 95

@@ -19,12 +19,15 @@ from ftlab.cli.arena_inputs import read_contestants
 from ftlab.cli.main import main
 from ftlab.config import build_config, load_config
 from ftlab.core.files import DamagedFile, read_json
+from ftlab.core.jobs import write_status
 from ftlab.core.processes import mark_of, take
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.evaluation.compare import evaluate_run, evaluate_together
-from ftlab.evaluation.duet import load_duet, release
+from ftlab.evaluation.compare import evaluate_run
+from ftlab.evaluation.duet import load_duet
+from ftlab.evaluation.loaded import release
+from ftlab.evaluation.request import Request
 from ftlab.evaluation.sides import adapted_side, config_of, identity
 from ftlab.evaluation.strengths import measure_strengths, propose, strengths_of
 from ftlab.export.export import export_run, plan, write_files
@@ -33,7 +36,7 @@ from ftlab.models.strength import GRID, check_strength, choose_strength, chosen_
 from ftlab.report.report import contents
 from ftlab.training import supervisor
 from ftlab.training.gate import Start, remarks_on
-from ftlab.training.status import RunStatus, StatusWriter, write_status
+from ftlab.training.status import RunStatus, StatusWriter
 from ftlab.training.worker import evaluate
 from ftlab.ui import run_files
 from tests.json_shapes import check_shape
@@ -175,14 +178,14 @@ def test_answers_of_another_strength_are_those_of_another_model(runs: Path, name
 def test_an_evaluation_at_a_strength_lies_beside_the_runs_own_and_says_so(runs: Path) -> None:
     run = RunDirectory(runs / "run-lora")
     own = evaluate_run(run)
-    half = evaluate_together([run], strength=0.5)
+    half = evaluate_run(run, Request(strength=0.5))
     assert run.comparison() == own
     assert half["question"]["name"] == "strength-0.5" and "at strength 0.5" in half["question"]["text"]
     assert half["sides"][1]["title"] == "Adapted, strength 0.5"
     assert half["base"] == own["base"]
     assert half["adapted"]["perplexity"] != own["adapted"]["perplexity"]
     assert run.with_side("adapted").path == run.path
-    zero = evaluate_together([run], strength=0)
+    zero = evaluate_run(run, Request(strength=0))
     assert zero["adapted"]["perplexity"] == pytest.approx(own["base"]["perplexity"], rel=1e-5)
 
 
@@ -268,7 +271,7 @@ def test_an_export_at_the_chosen_strength_is_verified_at_it_and_its_card_says_so
     assert "75% of the change made by training" in card and "for the model as trained" in card
     assert "model-index" not in card  # the Hub's figures would be those of another model
 
-    evaluate_together([run], strength=0.75)
+    evaluate_run(run, Request(strength=0.75))
     again = export_run(run, tmp_path / "out")
     assert again.verification["compared_with"] == "that the evaluation recorded"
     card = (again.folder / "README.md").read_text()

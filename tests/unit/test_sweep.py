@@ -6,10 +6,11 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.core.files import append_jsonl, write_json
+from ftlab.core.jobs import write_status
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.training import sweep
-from ftlab.training.status import RunStatus, write_status
+from ftlab.training.status import RunStatus
 from ftlab.training.sweep import Sweep, combinations, compare, read_values
 
 

@@ -13,12 +13,13 @@ from ftlab.cli.main import main
 from ftlab.config import DataConfig, build_config
 from ftlab.core.endpoint import WRITER
 from ftlab.core.files import write_jsonl
+from ftlab.core.jobs import Stopped
 from ftlab.core.workspace import Workspace
 from ftlab.data.curation import Change, accept_unread, apply, unread
 from ftlab.data.documents import Passage, read_passages
-from ftlab.data.versions import MADE_BY, find, history, rows_of
+from ftlab.data.version_store import find, history, rows_of
+from ftlab.data.versions import MADE_BY
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.batches import Stopped
 from ftlab.synthesis.make import make
 from ftlab.synthesis.plan import build_settings, document_work, examples_of, plan, row_work
 from ftlab.synthesis.writing import (
@@ -127,7 +128,7 @@ def test_nobody_trains_on_rows_that_nobody_has_read(workspace, manuals, capsys):
     accepted = accept_unread(read, workspace, who="Ada", why="a sample was fine")
     assert unread(accepted) == [] and unread(accepted, accepted=True) == kept[2:]
     assert main(["data", "accept", accepted.source, "--workspace", str(workspace.root)]) != 0
-    assert "nobody has read" in capsys.readouterr().err
+    assert "no unreviewed row" in capsys.readouterr().err
     made = prepared(accepted.source)["made"]
     assert sum(made["rows"].values()) == len(kept) and sum(made["unread"].values()) == len(kept) - 2
     assert made["by"] == f"writer-1 at {server.url.split('/')[2]}" and made["rows"]["test"] > 0
@@ -344,6 +345,40 @@ def test_the_command_shows_its_cost_before_anything_is_sent(workspace, manuals, 
     assert find("manuals", workspace).total == 13
 
 
+@pytest.mark.parametrize("broken", ["writer", "judge", "refusing"])
+def test_after_a_server_was_corrected_the_same_command_goes_on(workspace, manuals, capsys, broken):
+    corrected = threading.Event()
+
+    def server_of(request: dict[str, Any], count: int):
+        is_judge = '"keep"' in last(request)
+        if corrected.is_set() or is_judge != (broken == "judge"):
+            return writes(request, count)
+        return (400, {}, {"error": {"message": "no template"}}) if broken == "refusing" else reply("I am a teapot.")
+
+    with judge_server(server_of) as server:
+        command = ["data", "make", str(manuals), "--url", server.url, "--model", "writer-1", "--yes"]
+        command += ["--workspace", str(workspace.root)]
+        assert main(command) != 0
+        error = capsys.readouterr().err
+        assert "Traceback" not in error and not history(workspace)
+        sent = len(server.requests)
+        corrected.set()
+        assert main(command[:-3] + command[-2:]) != 0  # nothing is sent without consent
+        assert "add --yes" in capsys.readouterr().err and len(server.requests) == sent
+        assert main(command) == 0
+        out, error = capsys.readouterr()
+        again = len(server.requests) - sent
+        assert main(command) == 0  # it is made: nothing is open any more
+        assert len(server.requests) == sent + again and "without a readable row" not in capsys.readouterr().err
+    assert "36 rows were written, 13 of them kept." in out
+    if broken == "judge":
+        assert again == 24 and "0 requests to writer-1" in error
+        assert "At most 36 rows written before and judged now." in error
+    else:
+        assert again == 12 + 24 and "12 requests to writer-1" in error
+        assert "12 were answered before without a readable row and are sent again" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -352,6 +387,9 @@ def test_the_command_shows_its_cost_before_anything_is_sent(workspace, manuals, 
         (["nowhere.md"], "There is no file nowhere.md"),
         (["manuals/"], "There is no file manuals"),
         (["orders.jsonl", "--cases", "-1"], "Rows cannot take this value"),
+        (["orders.jsonl", "--cases", "2", "--name", "more"], "next version, under its name"),
+        (["orders.jsonl", "--cases", "2", "--examples", "x.jsonl"], "take its own rows as examples"),
+        (["orders.jsonl", "--cases", "2", "--model", "x"], "--model has no use"),
     ],
 )
 def test_a_wrong_command_is_answered_with_what_is_right(workspace, tmp_path, capsys, monkeypatch, arguments, message):

@@ -10,11 +10,12 @@ import pytest
 from gguf import GGUFReader
 
 from ftlab.cli.main import main
+from ftlab.config import STARTER, load_config
 from ftlab.core.run_directory import RunDirectory
-from ftlab.errors import FtlabError
+from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.compare import evaluate_run
 from ftlab.export import to_gguf
-from ftlab.export.export import Exported, export_run, read_shape
+from ftlab.export.export import Exported, export_run, plan, read_shape
 from ftlab.export.verify import summary, verify
 from ftlab.models.load import load_tokenizer
 from ftlab.report.markdown import escaped
@@ -97,6 +98,15 @@ def test_what_cannot_become_a_file_is_said_at_once(
         assert main([*words, "--to-gguf", kind]) == 2 and message in capsys.readouterr().err
     assert main([*words, "--to-gguf", "f16", "--dtype", "float32"]) == 2
     assert "not a number format" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_what_rules_out_every_type_is_said_before_a_type_is_refused(run: RunDirectory, monkeypatch) -> None:
+    monkeypatch.setattr(to_gguf, "quantizer", lambda: None)
+    config = load_config(run.config_file).resolved()
+    config.model.base = STARTER
+    for kind in ("q4_k_m", "q4", "f16"):
+        with pytest.raises(InputError, match="does not support the tokenizer of the starter"):
+            plan(run, config, "gguf", None, gguf=kind)
 
 
 def test_no_code_of_a_model_folder_runs_in_the_converter(tmp_path: Path) -> None:

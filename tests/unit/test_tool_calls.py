@@ -14,7 +14,7 @@ from trl.chat_template_utils import _CHAT_TEMPLATES_DIR
 from ftlab.config import build_config
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.checks import check
-from ftlab.data.conversion import to_messages
+from ftlab.data.conversion import OTHER_THOUGHTS, convert, to_messages
 from ftlab.data.export import problems_of
 from ftlab.data.formats import detect
 from ftlab.data.prompt_template import as_trained
@@ -146,7 +146,7 @@ def test_arguments_that_parquet_filled_up_with_nulls_are_taken_away_again() -> N
     assert tools_of(messages)[0]["function"] == FLIGHT
 
 
-@pytest.mark.parametrize("key", ["reasoning_content", "thinking"])
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "thoughts"])
 def test_thoughts_are_kept_and_are_no_part_of_the_answer(key: str) -> None:
     messages = read({"messages": [ASK, {**SAY, key: "It is Friday."}]})
     assert messages[-1]["content"] == "<think>\nIt is Friday.\n</think>\n\nBooked."
@@ -277,6 +277,67 @@ def test_calls_that_no_program_can_run_are_found_with_their_rows(tmp_path: Path,
     assert [found[kind].rows for kind in bad] == [[20], [21], [22]]
     assert "seats: 'two' is not of type 'integer'" in found["call_schema"].excerpts[0]
     assert found["tools_added"].remedy == "none"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<thinking>It is Friday.</thinking>\n\nBooked.",
+        "  <thought>\nIt is Friday.\n</thought> Booked.",
+        "<reasoning>It is Friday.</reasoning>Booked.",
+        "<|begin_of_thought|>It is Friday.<|end_of_thought|>\n<|begin_of_solution|>\nBooked.\n<|end_of_solution|>",
+        "[THINK]It is Friday.[/THINK]Booked.",
+        "<THINK>It is Friday.</THINK>\nBooked.",
+        "◁think▷It is Friday.◁/think▷Booked.",
+        "<|channel|>analysis<|message|>It is Friday.<|end|><|start|>assistant<|channel|>final<|message|>Booked.",
+        "<|start|>assistant<|channel|>analysis<|message|>It is Friday.<|channel|>final<|message|>Booked.",
+    ],
+)
+def test_thoughts_in_another_spelling_are_read_as_thoughts(answer: str) -> None:
+    row = {"prompt": "Fly?", "completion": answer}
+    messages, remarks = convert(row, detect(list(row), [row]))
+    assert messages[-1]["content"] == "<think>\nIt is Friday.\n</think>\n\nBooked."
+    assert remarks == [OTHER_THOUGHTS] and spoken(answer) == "Booked."
+
+
+def test_an_answer_in_the_final_channel_alone_has_no_thoughts() -> None:
+    row = {"prompt": "Fly?", "completion": "<|channel|>final<|message|>Booked.<|return|>"}
+    messages, remarks = convert(row, detect(list(row), [row]))
+    assert messages[-1]["content"] == "Booked." and remarks == [OTHER_THOUGHTS]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [{"text": "It is Friday.", "thought": True}, {"text": "Booked."}],  # Gemini
+        [{"type": "thinking", "thinking": "It is Friday.", "signature": "x"}, {"type": "text", "text": "Booked."}],
+        [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "It is Friday."}]},
+            {"type": "text", "text": "Booked."},
+        ],
+        [{"reasoningContent": {"reasoningText": {"text": "It is Friday."}}}, {"text": "Booked."}],  # Bedrock
+    ],
+)
+def test_thoughts_in_content_parts_are_thoughts(parts: list[dict[str, Any]]) -> None:
+    messages = read({"messages": [ASK, {"role": "assistant", "content": parts}]})
+    assert messages[-1]["content"] == "<think>\nIt is Friday.\n</think>\n\nBooked."
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Booked. <thinking>It is Friday.</thinking>",  # about thoughts, not with them
+        "<thinking>cut off",
+        "<reasoning>It is Friday.</reasoning>\n<answer>Booked.</answer>",  # a form that rewards ask for
+        "<thinker>Rodin</thinker> is a statue.",
+        "<reflection>It is Friday.</reflection>Booked.",
+        "<|channel|>analysis<|message|>It is Friday.<|end|><|channel|>commentary to=functions.fly<|message|>{}<|call|>",
+    ],
+)
+def test_what_only_looks_like_thoughts_stays(answer: str) -> None:
+    row = {"prompt": "Fly?", "completion": answer}
+    messages, remarks = convert(row, detect(list(row), [row]))
+    assert messages[-1]["content"] == answer == spoken(answer) and remarks == []
 
 
 def test_a_base_that_thinks_is_told_apart_from_rows_that_do_not(tmp_path: Path, starter: Any) -> None:

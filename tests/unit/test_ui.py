@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import re
 import time
 
 import psutil
@@ -16,14 +17,16 @@ from ftlab.arena import answers as answering
 from ftlab.cli.train import quickstart_config
 from ftlab.config import DataConfig, RunConfig, build_config
 from ftlab.core.files import append_jsonl, write_json, write_text
+from ftlab.core.jobs import write_status
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
 from ftlab.report import charts
-from ftlab.training.status import RunStatus, write_status
-from ftlab.ui import job_strip, run_files, run_names
+from ftlab.training.status import RunStatus
+from ftlab.ui import app, job_strip, run_files, run_names
 from ftlab.ui.kit import events, forms, html
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.chat import tab as chat
+from ftlab.ui.tabs.data import checks_view
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import sources as data_sources
 from ftlab.ui.tabs.data import tab as data
@@ -358,9 +361,34 @@ def test_data_are_called_as_their_owner_calls_them(source, name):
 
 
 def test_runs_of_the_same_name_are_told_apart_in_a_list(workspace):
-    first, second = a_run(workspace, "one"), a_run(workspace, "two")
-    named = {run: name for name, run in run_names.choices([first, second])}
-    assert "(one-" in named[first.id] and "(two-" in named[second.id]
+    def begun(label, second, **settings):
+        run = a_run(workspace, label, **settings)
+        began = time.mktime((2024, 11, 29, 12, 0, second, 0, 0, -1))
+        write_status(run.status_file, RunStatus(state="completed", created=began, started=began))
+        return run
+
+    usual = "Support triage, LoRA on the starter"
+    rank = {"method": {"rank": 32}, "optimisation": {"epochs": 4, "seed": 7}}
+    first, second = begun("one", 1), begun("two", 1)
+    named = run_names.told_apart([first, second])
+    assert named[0].startswith(f"{usual}, one-") and ", two-" in named[1]
+    # In one minute, and never in a setting: the second tells.
+    later = begun("three", 2)
+    named = run_names.told_apart([first, later])
+    assert [name.split()[-1] for name in named] == ["12:00:01", "12:00:02"]
+    # What was set differently says more than a time.
+    other = begun("four", 1, **rank)
+    for dated, end in ((True, ", 29 Nov 2024 12:00"), (False, "")):
+        named = run_names.told_apart([first, other], dated=dated)
+        assert named[1] == f"{usual}, epochs 4, LoRA rank 32{end}" and "LoRA rank 16" in named[0]
+    assert run_names.told_apart([first, later], dated=False)[0].endswith("12:00:01")
+    for run in (first, other):
+        run_names.rename(run, "Mine")
+    assert [name for name, _ in run_names.choices([first, other])] == [
+        "Mine, epochs 6, LoRA rank 16",
+        "Mine, epochs 4, LoRA rank 32",
+    ]
+    assert len(set(run_names.told_apart([first, second, later, other]))) == 4
 
 
 def test_a_name_that_a_person_gave_is_text_and_never_markup(workspace):
@@ -501,10 +529,18 @@ def test_a_run_says_at_which_step_it_is_and_what_is_left_in_total(workspace):
     write_json(run.expected_file, {"after_seconds": 30.0, "total_seconds": 200.0})
     assert run_view.left_in_total(run, training) == f"about {html.duration(90)} left in total"
     slow = RunStatus(state="running", phase="loading the libraries", started=time.time() - 190)
-    assert run_view.left_in_total(run, slow) == f"about {html.duration(10)} left in total"
+    assert run_view.left_in_total(run, slow) == f"about {html.duration(10)} left in total, as preflight measured"
     # What comes after a slow beginning takes as long as ever.
     write_json(run.expected_file, {"before_seconds": 20.0, "after_seconds": 30.0, "total_seconds": 200.0})
-    assert run_view.left_in_total(run, slow) == f"about {html.duration(180)} left in total"
+    expected = f"about {html.duration(180)} left in total, as preflight measured"
+    assert run_view.left_in_total(run, slow) == expected
+    # Nor does a first step that takes long, as it has no rate yet.
+    first = RunStatus(state="running", phase="training", step=1, total_steps=20, started=time.time() - 100)
+    assert run_view.left_in_total(run, first) == expected
+    # After training only the evaluation is left, however quick training was.
+    append_jsonl(run.metrics_file, {"step": 20, "loss": 0.4, "time": time.time() - 12})
+    ended = RunStatus(state="running", phase="answers", step=20, total_steps=20, started=time.time() - 20)
+    assert run_view.left_in_total(run, ended) == f"about {html.duration(18)} left in total, as preflight measured"
     assert run_view.on_to_evaluate(run) == "Evaluate it"
     write_json(run.verification_file, {"changes_logits": True})
     assert at("answers of the adapted model", step=20, total_steps=20) == (4, 4, "Evaluating")
@@ -553,3 +589,34 @@ def test_the_paths_that_are_checked_are_those_of_the_inputs_wherever_the_event_s
     assert events._places(first, [0, 1]) == [1, 2]
     assert events._places(between, [0, 1]) == [0, 3]
     assert events._places(rest, [2]) == [3]
+
+
+def test_the_way_ticks_data_only_once_they_can_be_trained_on_and_marks_what_their_checks_found(
+    workspace, rows_file, tmp_path
+):
+    a_run(workspace)
+    assert app.next_step(workspace) == "train" and app.next_step(workspace, usable=False) == "data"
+    ticked, marked = app.way("train"), app.way("train", 4)
+    assert ticked.count("(done)") == 1 and "(done)" not in marked and "Data<span" in marked
+    assert "4 things to look at" in marked and "look at" not in ticked
+    few = tmp_path / "few.jsonl"
+    few.write_text('{"prompt": "q", "completion": "a"}\n')
+    for source, usable in ((rows_file, True), (few, False), (tmp_path / "gone.csv", False)):
+        assert data.can_train(DataConfig(source=str(source)).model_dump_json(), workspace) is usable
+    assert not data.can_train(None, workspace)
+    report = {"findings": [{"severity": name} for name in ("error", "warning", "note")], "advice": []}
+    assert checks_view.serious_in("a check", workspace) == checks_view.serious_in(None, workspace) == 0
+    write_json(workspace.checks_folder / "a check" / "report.json", report)
+    assert checks_view.serious_in("a check", workspace) == 2
+
+
+def test_of_many_runs_the_newest_are_listed_and_those_in_use_and_all_on_request(monkeypatch, workspace):
+    monkeypatch.setattr("ftlab.ui.tabs.runs.listing._MOST", 3)
+    made = [workspace.create_run(f"number {n}") for n in range(6)]
+    for place, run in enumerate(made):
+        (run.path / "config.yaml").write_text(f"name: run {place}\ndata: {{source: support_triage}}\n")
+    every = workspace.runs()
+    ids = re.findall(r'data-tick="([^"]+)"', runs.runs_table(every, every[5].id))
+    assert ids == [every[n].id for n in (0, 1, 2, 5)] and "Show all 6 runs" in runs.runs_table(every, None)
+    whole = runs.runs_table(every, None, whole=True)
+    assert whole.count("data-tick") == 6 and "Show all" not in whole

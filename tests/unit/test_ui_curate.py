@@ -14,9 +14,9 @@ from ftlab.config import DataConfig
 from ftlab.core.files import write_json, write_text
 from ftlab.core.workspace import Workspace
 from ftlab.data import curation as drafts
-from ftlab.data import versions
+from ftlab.data import version_store, versions
 from ftlab.data.curation import Change, apply
-from ftlab.data.versions import VersionRow
+from ftlab.data.version_store import VersionRow
 from ftlab.errors import InputError
 from ftlab.ui.kit.row_card import Seen, card, form, with_edits
 from ftlab.ui.kit.word_diff import marked
@@ -29,7 +29,7 @@ EVIL = '</textarea><script>alert(1)</script><img src=x onerror="alert(2)">'
 
 
 @pytest.fixture
-def first(tmp_path: Path, workspace: Workspace) -> versions.Version:
+def first(tmp_path: Path, workspace: Workspace) -> version_store.Version:
     rows = [{"prompt": f"ask {n}", "completion": f"answer {n}"} for n in range(30)]
     rows[7]["completion"] = EVIL
     file = tmp_path / "tickets.jsonl"
@@ -37,7 +37,7 @@ def first(tmp_path: Path, workspace: Workspace) -> versions.Version:
     return versions.create(str(file), workspace, who=EVIL, why=EVIL)
 
 
-def shown(version: versions.Version) -> str:
+def shown(version: version_store.Version) -> str:
     return DataConfig(source=version.source).model_dump_json()
 
 
@@ -111,7 +111,7 @@ def test_texts_as_long_as_books_are_compared_without_a_wait() -> None:
     assert without_tags(left) == before and "<del>" in left and "<ins>" in right
 
 
-def test_a_filter_counts_what_is_not_saved_yet(first: versions.Version, workspace: Workspace) -> None:
+def test_a_filter_counts_what_is_not_saved_yet(first: version_store.Version, workspace: Workspace) -> None:
     saved = apply(first, {0: Change(mark="good"), 1: Change(excluded="x"), 2: Change(mark="bad")}, who="Ada")
 
     def places(kind: str, text: str = "") -> list[int]:
@@ -143,7 +143,7 @@ def test_next_and_previous_stay_within_the_filter() -> None:
     assert curate_desk.place_of(places, 4, "All rows", "x").startswith("no longer among the 3")
 
 
-def test_judging_back_to_what_is_saved_is_no_change(first: versions.Version, workspace: Workspace) -> None:
+def test_judging_back_to_what_is_saved_is_no_change(first: version_store.Version, workspace: Workspace) -> None:
     saved = apply(first, {0: Change(mark="good"), 1: Change(excluded="x")}, who="Ada")
     desk = curate_desk.desk(shown(saved), "Ada", None, None, workspace)
     assert curate_desk.judged(desk, desk.rows[0], mark="good") is None
@@ -171,7 +171,7 @@ def test_two_who_judge_the_same_file_are_told_of_each_other(tmp_path: Path, work
 
 
 def test_changes_elsewhere_are_found_again_and_those_of_deleted_rows_can_be_discarded(
-    first: versions.Version, workspace: Workspace
+    first: version_store.Version, workspace: Workspace
 ) -> None:
     desk = curate_desk.desk(shown(first), "Ada", None, None, workspace)
     drafts.change(desk.draft, desk.rows[0], Change(mark="good"))
@@ -189,7 +189,7 @@ def test_changes_elsewhere_are_found_again_and_those_of_deleted_rows_can_be_disc
 
 
 def test_the_history_names_who_why_and_the_runs_and_what_differs_is_marked(
-    first: versions.Version, workspace: Workspace
+    first: version_store.Version, workspace: Workspace
 ) -> None:
     second = apply(
         first,
@@ -217,13 +217,13 @@ def test_the_history_names_who_why_and_the_runs_and_what_differs_is_marked(
 
 
 def test_one_split_is_one_file_and_several_are_one_zip_named_after_the_version(
-    first: versions.Version, workspace: Workspace
+    first: version_store.Version, workspace: Workspace
 ) -> None:
     offered, said = download(DataConfig(source=first.source), "csv", workspace)
     assert Path(offered["value"]).name == f"{first.id}.csv" and "30 rows of train" in said
     split = apply(first, {1: Change(excluded="x")}, who="Ada")
     split = versions.derive(
-        split, [row.with_(split="test" if row.id > 25 else "train") for row in versions.rows_of(split)], "split"
+        split, [row.with_(split="test" if row.id > 25 else "train") for row in version_store.rows_of(split)], "split"
     )
     offered, said = download(DataConfig(source=split.source), "jsonl", workspace)
     assert Path(offered["value"]).name == f"{split.id}.zip" and "25 rows of train, 4 rows of test" in said
@@ -233,7 +233,7 @@ def test_one_split_is_one_file_and_several_are_one_zip_named_after_the_version(
 
 
 def test_what_would_go_to_the_hub_is_shown_before_anything_goes(
-    first: versions.Version, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    first: version_store.Version, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "")
     data = DataConfig(source=first.source)

@@ -7,9 +7,10 @@ from dataclasses import asdict
 
 import pytest
 
-from ftlab.evaluation.forgetting import General, forgetting_of, gain_loss, score_forgetting, with_adjusted
+from ftlab.evaluation.forgetting import General, forgetting_of, gain_loss, with_adjusted
 from ftlab.evaluation.metrics.table import BUILT_IN, loss_measure
 from ftlab.evaluation.verdict import judge
+from tests.comparisons import score_forgetting
 
 
 def measure(name, before, after, p, *, rows=100, sides=("base", "adapted")):
@@ -42,6 +43,26 @@ def test_a_difference_within_chance_is_not_called_one():
     verdict = judge([measure("exact_match", 0.36, 0.40, 0.34)])
     assert verdict["text"] == "No clear difference: exact match 40% against 36% (p = .34, 100 rows)."
     assert verdict["better"] is None
+
+
+def test_what_clearly_changed_is_said_where_the_measure_that_decides_cannot_tell():
+    measures = [measure("json_fields", 0.0, 0.16, 0.14, rows=19), measure("json_valid", 0.0, 1.0, 1e-5, rows=19)]
+    measures += [measure("bleu", 0.0, 73.2, 1e-5, rows=19), measure("perplexity", 116, 2, 1e-5, rows=19)]
+    verdict = judge(measures)
+    assert verdict["better"] is None and verdict["measure"] == "json_fields"
+    assert verdict["text"] == (
+        "No clear difference: fields right 16% against 0% (p = .14, 19 rows); clearly better: valid JSON 100% against "
+        "0% (p < .001) and BLEU 73.2 against 0.0 (p < .001)."
+    )
+
+
+def test_a_later_pair_is_judged_by_what_decided_the_first():
+    """A tuned model that retrieves loses every field, as the base that retrieves does: BLEU must not make it better."""
+    pair = [measure("json_fields", 0.0, 0.0, 1.0), measure("bleu", 0.0, 44.5, 1e-5), measure("perplexity", 9, 3, 1e-5)]
+    assert judge(pair)["better"] is True
+    verdict = judge(pair, by="json_fields")
+    assert verdict["better"] is None and verdict["measure"] == "json_fields"
+    assert judge(pair, by="accuracy") == judge(pair)  # neither side has it
 
 
 def test_rows_too_few_for_any_difference_are_said_to_be():
@@ -174,7 +195,7 @@ def test_a_gain_is_divided_into_form_and_knowing():
     )
     unproven = judge(labels((0.0, 0.61), (0.58, 0.62), 0.6))["text"]
     assert unproven.startswith("The adapted model is better in form: accuracy 61% against 0%")
-    assert "; that it knows more is not shown: the right label stands in 62% of the answers against 58%" in unproven
+    assert "; no evidence that it knows more: the right label stands in 62% of the answers against 58%" in unproven
     assert "; none of that is form: the right label" in judge(labels((0.2, 0.5), (0.2, 0.52)))["text"]
     # Where nothing stands around the labels there is nothing to divide.
     assert judge(labels((0.2, 0.5), (0.2, 0.5)))["text"].endswith("accuracy 50% against 20% (p < .001, 100 rows).")
@@ -208,21 +229,21 @@ def test_where_likelihood_was_measured_it_tells_what_is_known():
 def test_forgetting_is_part_of_the_verdict():
     found = [measure("exact_match", 0.02, 0.86, 1e-9), measure("general_accuracy", 0.97, 0.38, 1e-9)]
     verdict = judge(found, forgetting=forgotten(59, 0, 100, known=97))
-    assert verdict["text"].endswith(", but it forgot: general questions 38% against 97%.")
+    assert verdict["text"].endswith("; what the base knew: lost, general questions 38% against 97%.")
     assert (verdict["forgot"], verdict["forgetting"]) == (True, "lost")
     one_bit, sizes = [100 * math.log(2)] * 30, [100] * 30
     more = score_forgetting(None, {"base": one_bit, "adapted": [1.2 * nll for nll in one_bit]}, sizes)
     worse = judge([measure("exact_match", 0.9, 0.1, 1e-9)], forgetting=more)
-    assert worse["text"].endswith(", and it forgot: bits per byte of general text 1.20 against 1.00.")
+    assert worse["text"].endswith("; what the base knew: lost, bits per byte of general text 1.20 against 1.00.")
 
 
 def test_a_gain_says_whether_anything_was_forgotten_or_that_nobody_can_tell():
     found = [measure("exact_match", 0.02, 0.86, 1e-9)]
     few = judge(found, forgetting=forgotten(1, 1, 20, known=19))
     assert (few["forgot"], few["forgetting"]) == (False, "unknown")
-    assert few["text"].endswith("(p < .001, 100 rows); whether it forgot cannot be told.")
+    assert few["text"].endswith("(p < .001, 100 rows); what the base knew: cannot tell.")
     kept = judge(found, forgetting=forgotten(1, 0, 200, known=190))
-    assert kept["forgetting"] == "kept" and kept["text"].endswith("(p < .001, 100 rows).")
+    assert kept["forgetting"] == "kept" and kept["text"].endswith("(p < .001, 100 rows); what the base knew: kept.")
     assert judge(found)["forgetting"] is None, "nothing general was asked"
 
 
@@ -248,7 +269,7 @@ def test_what_was_replayed_does_not_hide_what_was_forgotten():
     lost = questions("general_accuracy", "general questions (kinds not replayed)", 68)
     every = [lost, held, documents, text("general_chat_bits_per_byte", "general chat answers", 1.2)]
     assert judge(found, forgetting=forgetting_of(every))["text"].endswith(
-        "but it forgot: general questions (kinds not replayed) 68% against 97% and "
+        "; what the base knew: lost, general questions (kinds not replayed) 68% against 97% and "
         "bits per byte of general chat answers 1.20 against 1.00."
     )
     assert judge(found, forgetting=forgetting_of([held, documents]))["forgetting"] == "kept"

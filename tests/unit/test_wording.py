@@ -44,10 +44,11 @@ def test_nothing_advises_to_install_the_package_of_a_stranger_that_might_take_th
         file for folder in ("ftlab", "notebooks", "spaces") for kind in kinds for file in (root / folder).rglob(kind)
     ]
     files += [root / "README.md", root / ".github" / "CONTRIBUTING.md"]
-    advised = re.compile(r"""pip install\s+(?:-[^e\s]\S*\s+)*[\\"']*ftlab\b""")
+    advised = re.compile(r"""pip install\s+(?:-[^e\s]\S*\s+)*[\\"']*ftlab\b(?! @ )""")
     found = [file.name for file in files if advised.search(file.read_text(encoding="utf-8"))]
     assert found == []
     assert advised.search("pip install 'ftlab[mcp]'") and advised.search("pip install -U ftlab")
+    assert not advised.search("pip install -q 'ftlab @ git+https://github.com/OWNER/ftlab'")
 
 
 def test_no_part_of_a_text_is_left_behind_as_a_statement_of_its_own():

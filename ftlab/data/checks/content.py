@@ -8,13 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ftlab.data.cells import column_values, is_missing, is_placeholder
 from ftlab.data.checks.finding import DetailJson, Examples, Finding, by_split
-from ftlab.data.conversion import (
-    UnusableRow,
-    column_values,
-    is_missing,
-    is_placeholder,
-)
 from ftlab.data.encodings import find_wrongly_decoded
 from ftlab.data.formats import PREFERENCES, may_judge
 from ftlab.data.json_rows import DoubledRows
@@ -22,7 +17,7 @@ from ftlab.data.load import Loaded, looked_at
 from ftlab.data.near import is_label
 from ftlab.data.normal import Watch
 from ftlab.data.preferences import alike, pair_of_row
-from ftlab.data.shapes import Detected
+from ftlab.data.shapes import Detected, UnusableRow
 from ftlab.data.tabular import Row
 from ftlab.data.votes import SECOND, TIE
 from ftlab.errors import shorten

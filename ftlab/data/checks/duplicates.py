@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ftlab.data.checks.finding import DetailJson, Examples, Finding, by_split
 from ftlab.data.near import FEWEST_WORDS, NEAR, Texts, is_label, near_pairs, read_texts, share_trigrams
 from ftlab.data.normal import Watch, Words, count_words
+from ftlab.data.shapes import is_trained
 from ftlab.errors import shorten
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def find_sameness(examples: Examples, watch: Watch) -> Sameness:
     first: dict[tuple, int] = {}
     copies: dict[int, int] = {}
     for position, turns in watch.over(examples.turns):
-        key = (examples.split[position], *((turn["role"], turn["content"]) for turn in turns))
+        key = (examples.split[position], *((turn["role"], turn["content"], is_trained(turn)) for turn in turns))
         original = first.setdefault(key, position)
         if original != position:
             copies[position] = original

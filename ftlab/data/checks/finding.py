@@ -9,10 +9,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, TypedDict
 
-from ftlab.data.conversion import UnusableRow, convert, is_document, remarks_of, turns_of_row
+from ftlab.data.conversion import convert, is_document, remarks_of, turns_of_row
 from ftlab.data.load import Loaded
 from ftlab.data.normal import CHUNK, Watch
-from ftlab.data.shapes import Detected, Message
+from ftlab.data.shapes import Detected, Message, UnusableRow
 from ftlab.data.tool_calls import TOOL, TOOLS
 
 # All but the last two change rows: `raise` changes a training setting, max_length.
@@ -157,7 +157,7 @@ KINDS: dict[str, Kind] = {
     "call_broken": Kind(
         "error",
         "Tool calls that cannot be read",
-        "A call that is no JSON with a name and arguments teaches the model calls that no program can run.",
+        "A call that is not valid JSON with a name and arguments teaches the model calls that no program can run.",
         "drop",
     ),
     "call_unlisted": Kind(

@@ -3,7 +3,7 @@
 Each check has a folder named after the data and the request, so that nothing is checked twice:
 
     request.json    what to check: the data, base, max_length, prompts
-    status.json     state (running, done, stopped, failed), phase, done, total, pid, heartbeat, error {what, why, try}
+    status.json     state (running, done, stopped, failed ...), phase, done, total, pid, heartbeat, error
     report.json     the report, see README.md
     stop            exists once a stop was requested
     check.log       the output of the process, which is `python -m ftlab data inspect --job FOLDER SOURCE`
@@ -12,13 +12,10 @@ Each check has a folder named after the data and the request, so that nothing is
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,15 +24,15 @@ from typing import Any
 
 from ftlab import __version__
 from ftlab.config import STARTER, DataConfig, OptimisationConfig
+from ftlab.core import earlier
 from ftlab.core import jobs as core_jobs
-from ftlab.core.files import DamagedFile, last_line, locked, read_json, write_json, write_text
-from ftlab.core.processes import hold_own, let_go
+from ftlab.core.files import digest, locked, read_json, write_json, write_text
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks.run import check
 from ftlab.data.inspection import files_of
 from ftlab.data.load import find_source, named_in, recall
-from ftlab.errors import ErrorJson, FtlabError, InputError, shorten
+from ftlab.errors import FtlabError, InputError
 
 _SHORTEST = 16  # tokens
 # Seconds per phase for 100,000 rows, and for loading (measured). Other phases take no time.
@@ -86,8 +83,6 @@ class Request:
 class Status(core_jobs.Status):
     """The progress of a check; `done` of `total` counts rows, or whatever the phase iterates over."""
 
-    state: str = "running"
-
     @property
     def share(self) -> float | None:
         """The completed share of the whole check, 0 to 1, from typical phase times. None in short phases."""
@@ -97,6 +92,16 @@ class Status(core_jobs.Status):
         before = sum(_PHASE_SECONDS[name] for name in phases[: phases.index(self.phase)])
         within = self.done / self.total if self.total > 1 else 0
         return (before + within * _PHASE_SECONDS[self.phase]) / sum(_PHASE_SECONDS.values())
+
+
+_WORDS = core_jobs.Words(
+    "this check",
+    ended="The process of the checks ended before they were done",
+    failed="The checks failed inside ftlab",
+    again="check again; if it ends again, memory may be short: close other programs first",
+    idle="No check is running.",
+    asked="Stopping. Findings so far are kept.",
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ class Job:
     @property
     def process(self) -> core_jobs.Job:
         files = (self.status_file, self.folder / WORK_LOCK, self.folder / "check.log")
-        return core_jobs.Job(*files, (self.folder,), self.stop_file)
+        return core_jobs.Job(*files, (self.folder,), self.stop_file, _WORDS)
 
     @cached_property
     def request(self) -> Request:
@@ -128,19 +133,7 @@ class Job:
 
     def report(self) -> dict[str, Any] | None:
         """The report (see README.md). None if there is none yet."""
-        return read_json(self.folder / "report.json")
-
-
-def read_status(job: Job) -> Status:
-    try:
-        return core_jobs.read_status(job.status_file, Status)
-    except (FileNotFoundError, DamagedFile):  # pruned in the meantime, or damaged
-        return Status(state="failed", phase="", error=FtlabError("This check is gone", try_="check again").as_dict())
-
-
-def write_status(job: Job, current: Status) -> None:
-    current.heartbeat = time.time()
-    core_jobs.write_status(job.status_file, current)
+        return earlier.check_report(read_json(self.folder / "report.json"))
 
 
 KEPT = 20  # finished jobs
@@ -193,31 +186,14 @@ def start(request: Request, workspace: Workspace, *, again: bool = False) -> Job
 
 
 def status(job: Job) -> Status:
-    """The status, corrected if the process is gone: failed, or stopped if a stop was requested."""
-
-    def explain(current: Status, code: int | None) -> ErrorJson:
-        where = f"during: {current.phase}" if current.phase else "before they began"
-        last = last_line(job.process.log_file)
-        return FtlabError(
-            "The process of the checks ended before they were done",
-            why=f"It ended {where}.{f' The last line of its log: {last}' if last else ''}",
-            try_="check again; if it ends again, memory may be short: close other programs first",
-        ).as_dict()
-
-    return core_jobs.settled(job.process, lambda: read_status(job), explain)
+    """The status, corrected if the process is gone."""
+    gone = FtlabError("This check is gone", try_="check again")  # pruned in the meantime, or damaged
+    return core_jobs.followed(job.process, Status) or Status(state="failed", phase="", error=gone.as_dict())
 
 
 def stop(job: Job) -> core_jobs.StopResult:
     """Ask the check to stop; on the second call, kill its process."""
-    outcome = core_jobs.stop(job.process, status(job))
-    messages: dict[core_jobs.StopOutcome, str] = {
-        "idle": "No check is running.",
-        "asked": "Stopping. Findings so far are kept.",
-        "killed": "Stopped at once.",
-        "ended": "It has already ended.",
-        "unproven": "Not killed: no process here can be identified as this check.",
-    }
-    return core_jobs.StopResult(outcome, messages[outcome])
+    return core_jobs.stop(job.process, status(job))
 
 
 def _start_process(job: Job) -> None:
@@ -245,7 +221,7 @@ def _data_key(data: DataConfig, workspace: Workspace) -> str:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    return digest(value, sort_keys=True, default=str)
 
 
 def _prune(workspace: Workspace) -> None:
@@ -256,39 +232,18 @@ def _prune(workspace: Workspace) -> None:
             shutil.rmtree(job.folder, ignore_errors=True)
 
 
-_WRITE_SECONDS = 0.4
-
-
-class _Stopped(Exception):
-    """A stop was requested before anything was checked."""
-
-
 def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callable[[str], int | None]) -> int:
     """Run the check in `folder` in this process and write the outcome to its status. Returns the exit code.
 
     `context_of` gives the context length of a base in tokens.
     """
     job = Job(folder)
-    hold_own(job.process.lock)
-    if hasattr(os, "nice"):
-        with contextlib.suppress(OSError):
-            os.nice(19 - os.nice(0))
-    current = read_status(job)
-    current.sign()
-    written = 0.0
 
-    def tell(phase: str, done: int, total: int) -> None:
-        nonlocal written
-        current.phase, current.done, current.total = phase, done, total
-        if time.monotonic() - written > _WRITE_SECONDS:
-            written = time.monotonic()
-            write_status(job, current)
-
-    try:
-        tell("loading the tokenizer", 0, 0)
+    def checked(writer: core_jobs.Writer[Status]) -> str:
+        writer.tell("loading the tokenizer", 0, 0)
         request = job.request
         workspace = Workspace(Path(read_json(folder / "request.json")["workspace"]))
-        with core_jobs.ended_by(job.stop_file.exists, _Stopped):
+        with core_jobs.ended_by(job.stop_file.exists, core_jobs.Stopped):
             tokenizer, context = load_tokenizer(request.base), context_of(request.base)
         report = check(
             request.data,
@@ -298,32 +253,11 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callabl
             max_length=request.max_length,
             prompts=request.prompts or None,
             workspace=workspace,
-            progress=tell,
+            progress=writer.tell,
             should_stop=job.stop_file.exists,
         )
         # Compact: indented, every row number would take a line.
         write_text(folder / "report.json", json.dumps(report.as_dict(), ensure_ascii=False, default=str))
-        current.state = "stopped" if report.stopped else "done"
-    except _Stopped:
-        current.state = "stopped"
-    except BaseException as error:
-        traceback.print_exc()
-        current.state, current.error = "failed", _explained(error, job)
-    current.phase, current.done, current.total, current.finished = "", 0, 0, time.time()
-    write_status(job, current)
-    let_go()
-    return 0 if current.state != "failed" else 1
+        return "stopped" if report.stopped else "done"
 
-
-def _explained(error: BaseException, job: Job) -> ErrorJson:
-    if isinstance(error, FtlabError):
-        return error.as_dict()
-    if isinstance(error, MemoryError):
-        what = FtlabError("There was not enough memory for the checks", try_="close other programs, then check again")
-    else:
-        what = FtlabError(
-            "The checks failed inside ftlab",
-            why=f"{type(error).__name__}: {shorten(error)}",
-            try_=f"check again; if it keeps failing, file an issue with {job.process.log_file}",
-        )
-    return what.as_dict()
+    return core_jobs.run(job.process, lambda: core_jobs.Writer(job.status_file, Status), checked)

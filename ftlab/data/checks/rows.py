@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.core.parsing import json_or
+from ftlab.core.words import counted
 from ftlab.data.checks.finding import (
     CoverageJson,
     DistributionJson,
@@ -23,10 +24,11 @@ from ftlab.data.checks.finding import (
     WordsJson,
     by_split,
 )
-from ftlab.data.conversion import CHOICES, EMPTY_ANSWER, ONLY_THOUGHT
+from ftlab.data.choices import EMPTY_ANSWER
+from ftlab.data.conversion import NO_MISTAKES, ONLY_THOUGHT
 from ftlab.data.normal import Watch, split_words
 from ftlab.data.rendering import base_thinks, encode, ensure_chat_template, facts_of, render, tool_facts_of
-from ftlab.data.shapes import Message
+from ftlab.data.shapes import Message, is_trained
 from ftlab.data.tool_calls import TOOLS, UNLISTED, fault_of, most_think, parts_of, thinks, tools_of, uses_tools
 from ftlab.errors import InputError, shorten
 
@@ -96,7 +98,7 @@ def refused_rows(examples: Examples, _: Watch) -> list[Finding]:
     """Empty answers, and rows that are unusable for another reason."""
     refused: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for split, row, reason in examples.refused:
-        if reason not in CHOICES:  # not a mistake: preference training learns from it
+        if reason not in NO_MISTAKES:  # not a mistake: preference training learns from it
             kind = "empty_answer" if reason in (EMPTY_ANSWER, ONLY_THOUGHT) else "unusable"
             refused.setdefault((kind, split), []).append((row, reason))
     return [
@@ -349,7 +351,7 @@ def tool_calls(examples: Examples, watch: Watch) -> list[Finding]:
             continue
         tools = tools_of(turns)
         for turn in turns:
-            if turn["role"] != "assistant" or "<tool_call>" not in turn["content"]:
+            if turn["role"] != "assistant" or "<tool_call>" not in turn["content"] or not is_trained(turn):
                 continue
             parts = parts_of(turn["content"])
             for text in parts.broken:
@@ -434,7 +436,7 @@ def token_lengths(
     findings += _of_template(examples, tokenizer)
     tokens = summary(measured, max_length, base, of_documents=examples.are_documents)
     tokens |= {"rows": len(examples), "too_long": len(too_long), "no_trained_token": len(reasons)}
-    remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
+    remarks = [f"{text} ({counted(count, 'row')})" for text, count in measured.remarks.most_common(5)]
     tokens["notes"] = ([note] if note else []) + remarks
     tokens["context"] = context
     tokens |= raised
@@ -463,8 +465,9 @@ def _raised(lengths: Sequence[int], measured: Measured, max_length: int, context
     more = f"{sum(readable):,} tokens an epoch" + (f", {sum(readable) / now:.0%} more time" if now else "")
     left = len(lengths) - len(readable)
     cost = (
-        f"{len(readable):,} more rows to train on ({more}); the longest batch has up to {new / max_length:.1f} times "
-        "the tokens and takes about as much more memory (a smaller batch_size compensates; preflight measures both)"
+        f"{counted(len(readable), 'more row')} to train on ({more}); the longest batch has up to "
+        f"{new / max_length:.1f} times the tokens and takes about as much more memory (a smaller batch_size "
+        "compensates; preflight measures both)"
         + (f"; {left:,} rows are even longer (the base can read {context:,} tokens)" if left else "")
     )
     return {"raise_to": new, "raise_cost": cost, "context": context}

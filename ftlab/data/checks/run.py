@@ -7,10 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from html import escape
 from typing import Any
 
 from ftlab.config import DataConfig, OptimisationConfig, build_config
+from ftlab.core.jobs import Stopped
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import content, duplicates, labels, personal, rows
 from ftlab.data.checks.finding import CoverageJson, Examples, Finding, SuspectJson, TokensJson, gather, in_order
@@ -19,7 +19,7 @@ from ftlab.data.conversion import MARKED_BAD, NO_WINNER, NOT_JUDGED
 from ftlab.data.final_number import final_number
 from ftlab.data.formats import PREFERENCES
 from ftlab.data.load import Loaded, load_rows
-from ftlab.data.normal import Progress, Stopped, Watch
+from ftlab.data.normal import Progress, Watch
 from ftlab.data.partition import check_columns, hold_out
 from ftlab.data.shapes import Detected
 from ftlab.data.splits import detect_format
@@ -243,19 +243,6 @@ class Report:
             "advice": [item.as_dict() for item in self.advice],
         }
 
-    def _repr_html_(self) -> str:
-        lines = "".join(
-            f"<tr><td>{item.about.severity}</td><td>{escape(item.about.title)}</td><td>{len(item.rows)} in "
-            f"{escape(item.split)}: {', '.join(map(str, item.rows[:5]))}{' …' if len(item.rows) > 5 else ''}</td>"
-            f"<td>{escape(item.why)}</td><td>{item.remedy}</td></tr>"
-            for item in self.findings
-        )
-        head = "<tr><th></th><th>finding</th><th>rows</th><th>why it matters</th><th>remedy</th></tr>"
-        facts = [f"{self.rows} rows; format {self.format}", *self.notes, *(item.text for item in self.advice)]
-        notes = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
-        table = f"<table>{head}{lines}</table>" if lines else f"<p>{escape(nothing_wrong(vars(self)))}</p>"
-        return f"<h4>{escape(self.name)}</h4>{table}<ul>{notes}</ul>"
-
 
 def nothing_wrong(report: Mapping[str, Any]) -> str:
     """The text for a report (as a dict) without findings: nothing was found, and what was not checked."""
@@ -343,7 +330,7 @@ def _begin(loaded: Loaded, detected: Detected, used: Sequence[str | None]) -> Re
         list(loaded.columns),
         dict(detected.columns),
         {("train" if split == loaded.main else split): len(rows) for split, rows in loaded.splits.items()},
-        notes=[*loaded.notes, *detected.not_used(used)],
+        notes=[*loaded.notes, *detected.notes(used)],
     )
 
 

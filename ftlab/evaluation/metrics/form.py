@@ -176,7 +176,7 @@ def judged_by_form(
         word = "better" if verdict["better"] else "worse"
         more = "more" if verdict["better"] else "less"
         text = verdict["text"].replace(f" is {word}", f" is {word} in form", 1)
-        return verdict | {"text": f"{text}; that it knows {more} is not shown: {named}"}
+        return verdict | {"text": f"{text}; no evidence that it knows {more}: {named}"}
     elif better != verdict["better"]:
         words = ("worse", "better") if verdict["better"] else ("better", "worse")
         text = verdict["text"].replace(f" is {words[1]}", f" is {words[1]} in form and {words[0]} in knowing", 1)
@@ -228,7 +228,7 @@ def label_notes(measures: Sequence[MeasureJson], spoken: Mapping[str, str]) -> l
                 if several == 1
                 else f"{several} answers name several labels and count"
             )
-            parts.append(f"{named} as naming none: which one is meant, and so what is known, cannot be told from them")
+            parts.append(f"{named} as naming none, as they do not show which label was meant")
         if never and other["rows"] < rows:
             more = f" and {len(never) - _MOST_NAMED} more" if len(never) > _MOST_NAMED else ""
             names = ", ".join(never[:_MOST_NAMED])

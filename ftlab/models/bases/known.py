@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ftlab.core.files import locked, read_json, write_json
+from ftlab.core.words import byte_size
 from ftlab.errors import FtlabError, InputError, nearest, shorten
 
 
@@ -208,10 +209,6 @@ def check_disk(need: int, what: str) -> None:
     free = shutil.disk_usage(where).free
     if free < need:
         raise FtlabError(
-            f"{what} needs {megabytes(need)} of disk in {home()}, but only {megabytes(free)} are free",
+            f"{what} needs {byte_size(need)} of disk in {home()}, but only {byte_size(free)} are free",
             try_="free some space, or set FTLAB_BASES to a folder on another disk",
         )
-
-
-def megabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

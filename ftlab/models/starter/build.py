@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import time
 from collections import defaultdict
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ftlab.core.files import replacing
 from ftlab.models.starter import starter_path
 from ftlab.models.starter.corpus import training_examples
 from ftlab.models.starter.evaluate import score_families
@@ -329,10 +329,9 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Pa
         for name, tensor in model.state_dict().items()
         if name != "lm_head.weight"
     }
-    unfinished = folder / "model.safetensors.part"
-    save_file(state, unfinished, metadata={"format": "pt"})
-    unfinished.chmod(0o644)
-    os.replace(unfinished, folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as part:
+        save_file(state, part, metadata={"format": "pt"})
+        part.chmod(0o644)
 
 
 def learning_rate_at(progress: float, peak: float, warmup: float) -> float:

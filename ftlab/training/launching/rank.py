@@ -16,14 +16,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from ftlab.config import load_config
-from ftlab.core.processes import give_way
-from ftlab.core.quiet import quieten
+from ftlab.core.jobs import Stopped
+from ftlab.core.processes import give_way, quieten
 from ftlab.core.run_directory import RunDirectory
 from ftlab.training import together
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.launcher import NOT_BEGUN, rank_file
 from ftlab.training.launching.launch import end_with_starter
-from ftlab.training.status import StatusWriter, Stopped
+from ftlab.training.status import StatusWriter
 from ftlab.training.worker import train_here
 
 # How long one process waits for another, for example while the first writes a checkpoint of many gigabytes.

@@ -14,6 +14,7 @@ from ftlab.config import RunConfig
 from ftlab.config.stages import REWARD_STAGES
 from ftlab.core.run_directory import RunDirectory
 from ftlab.evaluation.asking import kind_of
+from ftlab.evaluation.beginnings import reads_once, tokens_to_read, tokens_to_score
 from ftlab.evaluation.keeping import ToAnswer, ToScore, ToWrite
 from ftlab.evaluation.probes import MOST_SHOWN
 from ftlab.training.sizes import ComparisonSecondsJson
@@ -98,9 +99,12 @@ class Amount:
         return Amount(self.scored + other.scored, self.read + other.read, self.written + other.written)
 
 
-def amount_of(questions: Mapping[str, Any], lengths: Mapping[str, float], *, follows: bool = False) -> Amount:
-    """The tokens of `questions` by name, with answers of the `lengths`. `follows`: for a model that reads the base's
-    own answers, and writes only the few that changed most; these count with the maximum length."""
+def amount_of(
+    questions: Mapping[str, Any], lengths: Mapping[str, float], *, once: bool, follows: bool = False
+) -> Amount:
+    """The tokens of `questions` by name, with answers of the `lengths`. `once`: what several rows begin with is read
+    once. `follows`: for a model that reads the base's own answers, and writes only the few that changed most; these
+    count with the maximum length."""
     whole = Amount()
     for name, question in questions.items():
         if isinstance(question, ToWrite):
@@ -110,10 +114,10 @@ def amount_of(questions: Mapping[str, Any], lengths: Mapping[str, float], *, fol
             reads = read * writes / max(1, len(question.prompts))
             whole += Amount(scored=read + most * len(question.prompts), read=round(reads), written=most * writes)
         elif isinstance(question, ToAnswer):
-            read = sum(map(len, question.prompts))
+            read = tokens_to_read(question.prompts, once)
             whole += Amount(read=read, written=lengths.get(kind_of(name), 0) * len(question.prompts))
         else:
-            whole += Amount(scored=sum(len(example.input_ids) for example in question.encoded))
+            whole += Amount(scored=tokens_to_score(question.encoded, once))
     return whole
 
 
@@ -138,6 +142,7 @@ class Comparison:
         self.run, self.config = run, config
         self.material, self.sides, self.asked = asked_before_training(run, config)
         self.of_base = self.asked["base"].questions
+        self._once = False  # known once the base is loaded
 
     @property
     def rows_at_once(self) -> int:
@@ -152,7 +157,7 @@ class Comparison:
         began = time.monotonic()
         model = load_trained_base(self.config, device=self.config.launcher.device)
         loading = time.monotonic() - began
-        tokenizer = tokenizer_of(self.sides[0])
+        tokenizer, self._once = tokenizer_of(self.sides[0]), reads_once(model)
         began = time.monotonic()
         # Including the base with examples before each prompt, if it is compared too: its prompts are the longest.
         rates, lengths = self._rates(model, tokenizer, self.asked), {}
@@ -172,13 +177,17 @@ class Comparison:
 
     def of(self, side: str, lengths: dict[str, float], *, follows: bool = False) -> Amount:
         """The tokens of the questions to `side`, with answers of the `lengths`; `follows` as for `amount_of`."""
-        return amount_of(self.asked[side].questions, lengths, follows=follows)
+        return self.amount(self.asked[side].questions, lengths, follows=follows)
+
+    def amount(self, questions: Mapping[str, Any], lengths: dict[str, float], *, follows: bool = False) -> Amount:
+        """The tokens of `questions`, some of this comparison: see `amount_of`."""
+        return amount_of(questions, lengths, once=self._once, follows=follows)
 
     def of_forgetting(self, lengths: dict[str, float], *, follows: bool = False) -> Amount:
         """The part of the questions to the base that measures forgetting."""
         of_task = ("losses", "answers", "labels", "documents")
         asked = {name: question for name, question in self.of_base.items() if kind_of(name) not in of_task}
-        return amount_of(asked, lengths, follows=follows)
+        return self.amount(asked, lengths, follows=follows)
 
     def lengths_of_references(self) -> dict[str, float]:
         """Tokens of a mean reference, with the stop token, by the name of the question."""
@@ -218,6 +227,7 @@ class Comparison:
         from ftlab.evaluation.generate import rows_that_fit
         from ftlab.evaluation.losses import score_losses
 
+        once = reads_once(model)
         encoded = [
             example
             for question in self.of_base.values()
@@ -230,7 +240,7 @@ class Comparison:
         score_losses(model, batch[-2:], pad_token_id=tokenizer.pad_token_id)  # the first pass is slower
         began = time.monotonic()
         score_losses(model, batch, pad_token_id=tokenizer.pad_token_id)
-        scored = (time.monotonic() - began) / sum(len(example.input_ids) for example in batch)
+        scored = (time.monotonic() - began) / tokens_to_score(batch, once)
         trim()  # as between two questions (collect)
         questions = [question for side in sides for question in self.asked[side].questions.values()]
         written = [question for question in questions if isinstance(question, ToAnswer | ToWrite)]
@@ -247,7 +257,7 @@ class Comparison:
         prompts = prompts[: rows_that_fit(model, [whole[prompts[0]]], self.rows_at_once)[0]]
         counts, (began, first, *later) = self._answered(model, tokenizer, prompts, _FIRST_TOKENS)
         writing = (max(later, default=first) - first) / max(1, sum(counts) - len(prompts))
-        return Rates(scored, (first - began) / sum(map(len, prompts)), writing)
+        return Rates(scored, (first - began) / tokens_to_read(prompts, once), writing)
 
     def _mean_answer(self, model: Any, tokenizer: Any, question: Any, rates: Rates) -> float:
         """Tokens of a mean answer, from rows across the question; answers that did not end count with the maximum."""
@@ -305,7 +315,7 @@ def comparison_seconds(comparison: Comparison, base: BaseTimes, adapted: Rates) 
         by_prompt = ("losses", "answers", "labels")
         both = comparison.asked["prompted"].questions.items()
         once = {name: question for name, question in both if kind_of(name) not in by_prompt}
-        before += of_prompted.seconds(rates) - amount_of(once, references).seconds(rates)
+        before += of_prompted.seconds(rates) - comparison.amount(once, references).seconds(rates)
     of_base, of_adapted = comparison.of_memorisation() if comparison.config.evaluation.memorisation else (Amount(),) * 2
     after = base.loading + of_base.seconds(rates)
     after += (comparison.of("base", references, follows=True) + of_adapted).seconds(adapted)

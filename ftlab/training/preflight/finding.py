@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from ftlab.config import RunConfig
 from ftlab.config.evaluation import names, sized
 from ftlab.config.stages import PREFERENCE_STAGES
+from ftlab.core.endpoint import money
 from ftlab.core.run_directory import ManifestJson
-from ftlab.core.words import duration
+from ftlab.core.words import byte_size, duration
 from ftlab.core.workspace import Workspace
 from ftlab.models.estimate import Need
 from ftlab.models.load import shape_of
@@ -76,7 +77,6 @@ class Preflight:
     result_bytes: int | None = None
     checkpoint_bytes: int | None = None
     disk_bytes: int | None = None
-    disk_free_bytes: int | None = None
     remedies: list[Remedy] = field(default_factory=list)
     warnings: list[Advice] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -245,7 +245,6 @@ def finding(
         result_bytes=result,
         checkpoint_bytes=checkpoint,
         disk_bytes=disk,
-        disk_free_bytes=left,
         remedies=options,
         warnings=advice,
         notes=notes,
@@ -320,7 +319,7 @@ def _disk_warning(needed: int, free: int) -> Advice:
     return Advice(
         "disk_small",
         "bad",
-        f"The run writes about {needed / (1 << 30):.1f} GB, and the disk has {free / (1 << 30):.1f} GB free.",
+        f"The run writes about {byte_size(needed)}, and the disk has {byte_size(free)} free.",
         "The result and two checkpoints with the optimizer state are kept.",
         "Delete old runs, or set FTLAB_HOME to a folder on a larger disk.",
     )
@@ -351,18 +350,18 @@ def facts(preflight: Preflight) -> Iterator[tuple[str, str]]:
     yield "verdict", verdict(preflight)
     if preflight.peak_bytes is not None:
         about = "about " if preflight.kind == "estimate" else ""
-        free = f" of {amount(preflight.available_bytes)} free" if preflight.available_bytes is not None else ""
-        yield "memory", f"{about}{amount(preflight.peak_bytes)}{free}"
+        free = f" of {byte_size(preflight.available_bytes)} free" if preflight.available_bytes is not None else ""
+        yield "memory", f"{about}{byte_size(preflight.peak_bytes)}{free}"
         yield "", f"peak memory: {what_peaks(preflight)}"
     elif preflight.available_bytes is not None:
-        yield "memory", f"{amount(preflight.available_bytes)} free"
+        yield "memory", f"{byte_size(preflight.available_bytes)} free"
     if preflight.total_seconds is not None and preflight.training_seconds is not None:
         yield "time", f"about {duration(preflight.total_seconds)} in all"
         yield from _times(preflight)
     elif preflight.steps:
         yield "steps", f"{preflight.steps:,}"
     if preflight.cost is not None:
-        yield "cost", f"{preflight.cost:,.2f} at {preflight.price_per_hour:g} per hour"
+        yield "cost", f"{money(preflight.cost)} at {preflight.price_per_hour:g} per hour"
     if preflight.tokens and preflight.computed_tokens:
         yield (
             "tokens",
@@ -381,7 +380,7 @@ def facts(preflight: Preflight) -> Iterator[tuple[str, str]]:
     elif preflight.total_parameters:
         yield "weights", f"about {preflight.total_parameters / 1e9:.3g} billion"
     if preflight.result_bytes is not None and preflight.checkpoint_bytes is not None:
-        result, checkpoint = amount(preflight.result_bytes), amount(preflight.checkpoint_bytes)
+        result, checkpoint = byte_size(preflight.result_bytes), byte_size(preflight.checkpoint_bytes)
         yield "disk", f"{result} the result, {checkpoint} a checkpoint"
 
 
@@ -424,7 +423,7 @@ def verdict(preflight: Preflight) -> str:
 def remedy_text(remedy: Remedy) -> str:
     """What to change, the memory it then takes, and its cost."""
     known = "measured" if remedy.measured else "calculated"
-    peak = f" ({amount(remedy.peak)}, {known})" if remedy.peak else ""
+    peak = f" ({byte_size(remedy.peak)}, {known})" if remedy.peak else ""
     what = remedy.what[:1].upper() + remedy.what[1:]
     return f"{what}{peak}. {remedy.costs}"
 
@@ -440,12 +439,3 @@ def _seconds(seconds: float | None) -> str:
     if seconds is None:
         return "?"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2g} s"
-
-
-def amount(size: int) -> str:
-    """`size` bytes in three digits: 1.06 GB, 512 MB."""
-    for unit, power in (("GB", 30), ("MB", 20), ("kB", 10)):
-        if size >= 1 << power:
-            value = size / (1 << power)
-            return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
-    return f"{size} bytes"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from ftlab.config import LauncherConfig, RunConfig, filled, with_settings
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
 from ftlab.core.files import last_line, read_json, write_text
+from ftlab.core.jobs import write_status
 from ftlab.core.processes import attached
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.steps import Steps
@@ -36,12 +37,11 @@ from ftlab.training.preflight.finding import (
     Preflight,
     about_processes,
     about_replay,
-    disk_free,
     finding,
     need_of,
 )
 from ftlab.training.sizes import Remedy, ladder, larger_batch, planned_steps, remedies
-from ftlab.training.status import RunStatus, read_status, write_status
+from ftlab.training.status import RunStatus, read_status
 from ftlab.training.supervisor import environment_for
 
 if TYPE_CHECKING:
@@ -240,7 +240,6 @@ def _estimated(
         total_parameters=guess.total_parameters,
         result_bytes=guess.result_bytes,
         checkpoint_bytes=guess.checkpoint_bytes,
-        disk_free_bytes=disk_free(workspace),
         remedies=options,
         warnings=warnings(plan),
         notes=[

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig, filled, load_config
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
-from ftlab.core.files import locked, read_json, write_json
-from ftlab.core.quiet import quieten
+from ftlab.core import jobs
+from ftlab.core.files import read_json, write_json
+from ftlab.core.processes import quieten
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import ErrorJson, InputError
@@ -62,7 +63,6 @@ from ftlab.training.status import StatusWriter
 if TYPE_CHECKING:
     from ftlab.training.setup import Training
 
-_TURN_SECONDS = 0.5
 _TRIES = 40  # to empty the folder
 _USUAL_STEPS = 4
 _ENOUGH_SECONDS = 10.0  # of usual steps; a slow run is measured on fewer of them
@@ -95,7 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
     threading.Thread(target=_end_with_parent, args=(run.path,), daemon=True, name="parent").start()
     writer = StatusWriter(run.status_file)
     try:
-        with _device(workspace, writer):
+        # Beside a run the measurement would be wrong, and both could run out of memory.
+        with jobs.turn(workspace.device_lock, lambda: False, lambda phase: writer.update(phase=phase)):
             writer.update(state="running", started=time.time(), phase="loading the libraries")
             config, notes = load_config(run.config_file), Notes(run.path / MEASURED)
             with telling(lambda phase, done, total: writer.update(phase=f"{phase} {done}/{total}" if total else phase)):
@@ -341,18 +342,6 @@ def _quieten(trainer: Any) -> None:
     arguments = trainer.args
     arguments.eval_on_start, arguments.load_best_model_at_end = False, False
     arguments.eval_strategy, arguments.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
-
-
-@contextlib.contextmanager
-def _device(workspace: Workspace, writer: StatusWriter) -> Any:
-    """Hold the device: beside a run the measurement would be wrong, and both could run out of memory."""
-    while True:
-        with locked(workspace.device_lock, wait=False) as mine:
-            if mine:
-                yield
-                return
-        writer.update(phase="waiting for the run on this device to end")
-        time.sleep(_TURN_SECONDS)
 
 
 def _end_with_parent(folder: Path) -> None:

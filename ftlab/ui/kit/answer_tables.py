@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ftlab.core.words import composed
 from ftlab.evaluation.figures import value_text
 from ftlab.evaluation.rows import gain, row_scores
-from ftlab.ui.kit.html import badge, count, empty, join, short
+from ftlab.ui.kit.html import badge, count, empty, join, scrolling, short
 from ftlab.ui.kit.word_diff import marked
 
 PAGE_ROWS = 10
@@ -44,7 +44,7 @@ def answer_table(rows: Sequence[Mapping[str, Any]], look: Look) -> Markup:
     if not rows:
         return line + empty("No answer matches.", "Change the search or show all.")
     body = join(_answer_row(row, look) for row in _page(rows, look))
-    return line + _table("Answers", ("Row", "Prompt", "Reference", *look.titles), body)
+    return line + scrolling(("Row", "Prompt", "Reference", *look.titles), body, label="Answers", css="ft-answers")
 
 
 def document_table(rows: Sequence[Mapping[str, Any]], look: Look) -> Markup:
@@ -70,7 +70,8 @@ def document_table(rows: Sequence[Mapping[str, Any]], look: Look) -> Markup:
         )
         for row in _page(rows, look)
     )
-    return line + _table("Documents", ("Row", "Document", f"Loss, {left}", f"Loss, {right}", "Change"), body)
+    heads = ("Row", "Document", f"Loss, {left}", f"Loss, {right}", "Change")
+    return line + scrolling(heads, body, label="Documents", css="ft-answers")
 
 
 def text_cell(text: str, css: str = "") -> Markup:
@@ -151,10 +152,3 @@ def _spoken(look: Look) -> str:
 def _page(rows: Sequence[Mapping[str, Any]], look: Look) -> Sequence[Mapping[str, Any]]:
     offset = (look.page - 1) * PAGE_ROWS
     return rows[offset : offset + PAGE_ROWS]
-
-
-def _table(label: str, heads: Sequence[str], body: Markup) -> Markup:
-    return Markup(
-        '<div class="ft-scroll" tabindex="0" role="region" aria-label="{}"><table class="ft-table ft-answers">'
-        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
-    ).format(label, join(Markup('<th scope="col">{}</th>').format(head) for head in heads), body)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from ftlab.data.tool_calls import next_turn, parts_of
 from ftlab.models.strength import AS_TRAINED, strength_name
-from ftlab.ui.kit.html import empty, join
+from ftlab.ui.kit.html import copy_js, empty, join
 
 SIDES = {"base": "Base", "adapted": "Adapted"}
 
@@ -16,22 +16,17 @@ SIDES = {"base": "Base", "adapted": "Adapted"}
 # voted on also "id", "run", "temperature", "prompts" (the turns that each side was given), "thumbs", "better"
 Turn = dict[str, Any]
 # A press raises "vote" (with the button's value) or "ask" (where models answer), so a vote never waits for an answer.
-CHAT_JS = """
+CHAT_JS = (
+    copy_js(".ft-pane", ".ft-text")
+    + """
 element.addEventListener('click', event => {
-  const copy = event.target.closest('[data-copy]');
   const act = event.target.closest('[data-act]');
-  if (copy) {
-    const text = copy.closest('.ft-pane').querySelector('.ft-text').innerText;
-    const done = () => { copy.textContent = 'Copied'; setTimeout(() => { copy.textContent = 'Copy'; }, 1500); };
-    if (navigator.clipboard) return navigator.clipboard.writeText(text).then(done);
-    const area = Object.assign(document.createElement('textarea'), {value: text});
-    document.body.append(area); area.select(); document.execCommand('copy'); area.remove(); done();
-  } else if (act) {
-    const asks = act.dataset.act.startsWith('ask') || act.dataset.act === 'again';
-    trigger(asks ? 'ask' : 'vote', {value: act.dataset.act});
-  }
+  if (!act) return;
+  const asks = act.dataset.act.startsWith('ask') || act.dataset.act === 'again';
+  trigger(asks ? 'ask' : 'vote', {value: act.dataset.act});
 });
 """
+)
 AFRESH = "The strength changed. Both models start over and see none of the turns above."
 
 

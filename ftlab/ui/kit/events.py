@@ -135,7 +135,7 @@ _REVEAL = """() => {
   const show = waits => {
     const parts = [...document.querySelectorAll('%s')];
     const part = parts.find(each => each.getClientRects().length);
-    if (part) part.scrollIntoView({block: 'nearest', behavior: waits.length > 2 ? 'smooth' : 'instant'});
+    if (part) part.scrollIntoView({block: '%s', behavior: waits.length > 2 ? 'smooth' : 'instant'});
     else if (performance.now() < end) return setTimeout(show, 100, waits);
     if (waits.length) setTimeout(show, waits[0], waits.slice(1));
   };
@@ -143,10 +143,10 @@ _REVEAL = """() => {
 }"""
 
 
-def reveal(selector: str) -> str:
-    """Script that scrolls to the first visible element matching `selector`: once it appears, and again while the page
-    settles, which takes seconds on a busy machine."""
-    return _REVEAL % selector
+def reveal(selector: str, block: str = "nearest") -> str:
+    """Script that scrolls to the first visible element matching `selector`, to the edge `block` of the screen: once it
+    appears, and again while the page settles, which takes seconds on a busy machine."""
+    return _REVEAL % (selector, block)
 
 
 def _cache() -> Path:

@@ -242,3 +242,12 @@ def price(name: str, typed: str | None) -> float | None:
         return float(text)
     except ValueError:
         raise InputError(f"{name} cannot take this value", given=text, allowed="a number, or empty") from None
+
+
+def pager(name: str) -> tuple[gr.Button, gr.Number, gr.Button]:
+    """Previous, the number of the page, and Next; elem_ids begin with `name`."""
+    return (
+        gr.Button("Previous", elem_id=f"{name}_previous", size="sm", scale=0, min_width=100),
+        gr.Number(1, label="Page", precision=0, elem_id=f"{name}_page", scale=0, min_width=110),
+        gr.Button("Next", elem_id=f"{name}_next", size="sm", scale=0, min_width=100),
+    )

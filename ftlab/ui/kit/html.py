@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -21,9 +21,33 @@ element.addEventListener('click', event => {
   if (!target) return;
   element.querySelectorAll('[data-pick][aria-current]').forEach(other => other.removeAttribute('aria-current'));
   target.setAttribute('aria-current', 'true');
-  trigger('pick', {value: target.dataset.pick});
+  trigger(target.dataset.event === 'write' ? 'write' : 'pick', {value: target.dataset.pick});
 });
 """
+_COPY_JS = """
+element.addEventListener('click', event => {
+  const copy = event.target.closest('[data-copy]');
+  if (!copy) return;
+  const source = copy.closest('%s').querySelector('%s');
+  const say = text => { copy.textContent = text; setTimeout(() => { copy.textContent = 'Copy'; }, 1500); };
+  const mark = () => {
+    const range = document.createRange();
+    range.selectNodeContents(source);
+    const chosen = window.getSelection();
+    chosen.removeAllRanges();
+    chosen.addRange(range);
+    say('Marked');
+  };
+  if (navigator.clipboard) navigator.clipboard.writeText(source.innerText).then(() => say('Copied'), mark);
+  else mark();
+});
+"""
+
+
+def copy_js(around: str, source: str) -> str:
+    """JavaScript of a gr.HTML: a click on a `data-copy` element copies the text of the element that the selector
+    `source` finds within the nearest `around`. Without leave to write to the clipboard, it marks that text."""
+    return _COPY_JS % (around, source)
 
 
 def join(parts: Iterable[str], separator: str = "") -> Markup:
@@ -99,20 +123,11 @@ def table(
     """A table that scrolls inside its own box. `numbers`: indexes of right-aligned columns."""
     right = set(numbers)
 
-    def cells(tag: str, values: Sequence[Any]) -> Markup:
-        scope = Markup(' scope="col"') if tag == "th" else ""
-        return join(
-            Markup("<{}{}{}>{}</{}>").format(
-                Markup(tag), scope, Markup(' class="ft-num"') if i in right else "", value, Markup(tag)
-            )
-            for i, value in enumerate(values)
-        )
+    def cell(column: int, value: Any) -> Markup:
+        return Markup("<td{}>{}</td>").format(Markup(' class="ft-num"') if column in right else "", value)
 
-    body = join(Markup("<tr>{}</tr>").format(cells("td", row)) for row in rows)
-    return Markup(
-        '<div class="ft-scroll" tabindex="0" role="region" aria-label="{}">'
-        '<table class="ft-table {}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(label, css, cells("th", headers), body)
+    body = join(Markup("<tr>{}</tr>").format(join(cell(i, value) for i, value in enumerate(row))) for row in rows)
+    return scrolling(headers, body, label=label, numbers=right, css=css)
 
 
 def labelled(heads: Sequence[str], rows: Sequence[Sequence[Any]], label: str, css: str) -> Markup:
@@ -128,10 +143,21 @@ def labelled(heads: Sequence[str], rows: Sequence[Sequence[Any]], label: str, cs
         )
         for row in rows
     )
+    return scrolling(heads, body, label=label, css=css)
+
+
+def scrolling(
+    heads: Sequence[Any], body: Markup, *, label: str, numbers: Collection[int] = (), css: str = ""
+) -> Markup:
+    """A table of drawn rows (`body`) that scrolls inside its own box; see `table`."""
+    drawn = join(
+        Markup('<th scope="col"{}>{}</th>').format(Markup(' class="ft-num"') if i in numbers else "", head)
+        for i, head in enumerate(heads)
+    )
     return Markup(
-        '<div class="ft-scroll" tabindex="0" role="region" aria-label="{}"><table class="ft-table {}">'
-        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
-    ).format(label, css, join(Markup('<th scope="col">{}</th>').format(head) for head in heads), body)
+        '<div class="ft-scroll" tabindex="0" role="region" aria-label="{}">'
+        '<table class="ft-table {}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(label, css, drawn, body)
 
 
 def pick_button(value: Any, text: str, *, label: str, current: bool = False) -> Markup:

@@ -10,7 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.data.curation import Change, editable, read_edited
-from ftlab.data.versions import VersionRow
+from ftlab.data.turns import is_context
+from ftlab.data.version_store import VersionRow
 from ftlab.errors import InputError
 from ftlab.ui.kit.html import badge, details, join, list_items
 from ftlab.ui.kit.word_diff import marked
@@ -126,12 +127,12 @@ def _box(label: str, kind: Markup | str, value: Any, column: str | None = None, 
 
 
 def plain_turns(value: Any) -> list[tuple[str, str, str]] | None:
-    """[(role, text, the key of the text)] of a conversation in which every turn is text, else None."""
+    """[(the speaker, text, the key of the text)] of a conversation in which every turn is text, else None."""
     if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
         return None
     for role, key in (("role", "content"), ("from", "value")):
         if all(role in turn and isinstance(turn.get(key), str) for turn in value):
-            return [(str(turn[role]), turn[key], key) for turn in value]
+            return [(_speaker(turn, role), turn[key], key) for turn in value]
     return None
 
 
@@ -228,14 +229,20 @@ def _turns(value: Any) -> list[tuple[str, Any]] | None:
         if all(role in turn and (key in turn or "tool_calls" in turn) for turn in value):
             return [
                 (
-                    str(turn[role]),
+                    _speaker(turn, role),
                     turn[key]
                     if key in turn and len(turn) == 2
-                    else _with_rest(turn.get(key), turn.keys() - {role, key}, turn),
+                    else _with_rest(
+                        turn.get(key), turn.keys() - {role, key} - ({"weight"} if is_context(turn) else set()), turn
+                    ),
                 )
                 for turn in value
             ]
     return None
+
+
+def _speaker(turn: dict[str, Any], role: str) -> str:
+    return f"{turn[role]}, not trained" if is_context(turn) else str(turn[role])
 
 
 def _with_rest(content: Any, others: set[str], turn: dict[str, Any]) -> Any:

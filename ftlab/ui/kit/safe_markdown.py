@@ -9,8 +9,10 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from html import unescape
 from itertools import pairwise
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import nh3
 from markdown_it import MarkdownIt
@@ -20,7 +22,7 @@ from markdown_it.rules_inline.emphasis import tokenize as emphasis
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from ftlab.ui.kit.mathml import mathml
+from ftlab.ui.kit.html import join
 
 _TAGS = {
     *("p", "br", "hr", "h3", "h4", "h5", "h6", "strong", "em", "s", "blockquote", "ul", "ol", "li"),
@@ -35,8 +37,14 @@ _OPEN, _CLOSE = f"\ue000{secrets.token_hex(8)}-", "\ue001"
 _PLACE = re.compile(f"{_OPEN}\\d+{_CLOSE}")
 _FORMULAS = "formulas"
 _CLOSING = {r"\(": r"\)", r"\[": r"\]", "$$": "$$"}
+_LONGEST_FORMULA = 1000  # characters of a formula
+# The elements of MathML Core (w3.org/TR/mathml-core) that the converter writes. Excludes links and classes.
+_MATH_TAGS = {
+    *("math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "mfrac", "msqrt", "mroot", "mstyle", "mpadded", "mphantom"),
+    *("msub", "msup", "msubsup", "munder", "mover", "munderover", "mtable", "mtr", "mtd"),
+}
+_MATH_ATTRIBUTES = {"display", "stretchy", "mathvariant", "linethickness", "accent", "fence", "separator", "width"}
 _RUN, _INNER = re.compile(r"\*+"), re.compile(r"[A-Za-z0-9_]")
-_FENCES = ("fence", "code_block")
 
 
 def safe_markdown(text: str) -> Markup:
@@ -55,7 +63,7 @@ def safe_markdown(text: str) -> Markup:
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}, "pre": {"tabindex": "0"}},
     )
-    # Inserted after sanitizing: mathml() lets nothing unsafe through.
+    # Inserted after sanitizing: _mathml() lets nothing unsafe through.
     return Markup(_PLACE.sub(lambda place: str(formulas.get(place[0], place[0])), html))
 
 
@@ -106,12 +114,6 @@ def links(text: str) -> list[str]:
     ]
 
 
-def code_blocks(text: str) -> list[tuple[int, str, str]]:
-    """The code blocks of a page: (first line, counted from 0; language; code)."""
-    fences = [token for token in _page_reader().parse(text) if token.type in _FENCES]
-    return [((token.map or [0])[0], token.info.strip(), token.content) for token in fences]
-
-
 def _headings(tokens: list[Token]) -> Iterator[tuple[int, str, str]]:
     seen: dict[str, int] = {}
     for opened, inline in pairwise(tokens):
@@ -155,7 +157,7 @@ def _formula(state: StateInline, silent: bool) -> bool:
     if opening not in _CLOSING:
         return False
     end = state.src.find(_CLOSING[opening], state.pos + 2)
-    drawn = mathml(state.src[state.pos + 2 : end].strip(), block=opening != r"\(") if end > state.pos + 2 else None
+    drawn = _mathml(state.src[state.pos + 2 : end].strip(), block=opening != r"\(") if end > state.pos + 2 else None
     if drawn is None:
         return False
     if not silent:
@@ -196,3 +198,28 @@ def _lower_headings(state: StateCore) -> None:
     for token in state.tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + _TOP_HEADING - 1)}"
+
+
+def _mathml(tex: str, *, block: bool) -> Markup | None:
+    """`tex` as MathML, which browsers draw and screen readers read; None if any part cannot be rendered, so the caller
+    should show the source instead."""
+    from latex2mathml.converter import convert_to_element
+
+    if len(tex) > _LONGEST_FORMULA:
+        return None
+    try:
+        return _math_markup(convert_to_element(tex, display="block" if block else "inline"))
+    except Exception:  # its errors share no base class, and unknown input fails
+        return None
+
+
+def _math_markup(element: Element) -> Markup:
+    """`element` reduced to what is allowed. Raises ValueError for an unknown command."""
+    text = unescape(element.text or "")
+    if element.tag not in _MATH_TAGS or text.startswith("\\") or "href" in element.attrib:
+        raise ValueError(element.tag)
+    attributes = join(
+        Markup(' {}="{}"').format(name, value) for name, value in element.attrib.items() if name in _MATH_ATTRIBUTES
+    )
+    inner = join(_math_markup(child) for child in element)
+    return Markup("<{0}{1}>{2}{3}</{0}>").format(Markup(element.tag), attributes, text, inner)

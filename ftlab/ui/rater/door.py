@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from starlette.middleware import Middleware
+from starlette.responses import FileResponse
 
 log = logging.getLogger(__name__)
-_PAGES = {"/", "/config", "/theme.css", "/robots.txt", "/favicon.ico", "/manifest.json"}
+_PAGES = {"/", "/config", "/theme.css", "/robots.txt", "/favicon.ico", "/manifest.json", "/icon.png"}
 _PAGES |= {"/gradio_api/info", "/gradio_api/startup-events", "/gradio_api/theme.css"}
+_ICON = Path(__file__).with_name("icon.png")
 _FOLDERS = ("/assets/", "/static/", "/svelte/")
 # The page loads only from its own server and, behind a share link (Colab), from the host of Gradio's scripts for
 # share links. Gradio compiles functions from scripts in its configuration, hence 'unsafe-eval'.
@@ -23,6 +26,7 @@ _SHARED = "https://gradio.s3-us-west-2.amazonaws.com"
 _POLICY = (
     f"default-src 'self' {_SHARED}; script-src 'self' {_SHARED} 'unsafe-inline' 'unsafe-eval'; "
     f"style-src 'self' {_SHARED} 'unsafe-inline'; img-src 'self' {_SHARED} data:; font-src 'self' {_SHARED} data:; "
+    "manifest-src 'self' data:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'"
 )
 _HEADERS = (
@@ -72,7 +76,7 @@ class Door:
             await send(message)
 
         try:
-            await self.app(scope, receive, say)
+            await (FileResponse(_ICON) if _path(scope) == "/icon.png" else self.app)(scope, receive, say)
         except Exception as error:
             # Gradio raises an unhandled error for a component, event or body that no page sends.
             log.info("A request that no page sends: %s", type(error).__name__)

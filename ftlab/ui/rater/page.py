@@ -25,19 +25,28 @@ from ftlab.errors import InputError
 from ftlab.ui.doors.allowance import address_of
 from ftlab.ui.doors.gradio_server import gradio_app, shares_by_itself
 from ftlab.ui.rater.door import door
-from ftlab.ui.rater.talk import AskModels, answer
+from ftlab.ui.rater.talk import AskModels, Reply, answer
+from ftlab.ui.rater.texts import for_the_browser
 from ftlab.ui.theme import HEAD, plain_page
 
 TITLE = "Compare answers"
 _FOLDER = Path(__file__).parent
 _FRAME = """
 <div class="rt-live" role="status" aria-live="polite"></div>
-<div class="rt-stage"><p class="rt-help">One moment.</p></div>
+<div class="rt-stage"><p class="rt-help" data-text>One moment.</p></div>
 <footer class="rt-choices">
-  <label><input type="checkbox" id="rt-written"> Show answers as written</label>
-  <label class="rt-for-keys"><input type="checkbox" id="rt-keys"> Use keys to vote</label>
-  <button type="button" class="rt-quiet" id="rt-theme">Light / dark</button>
+  <label><input type="checkbox" id="rt-written"> <span data-text>Show answers as written</span></label>
+  <label class="rt-for-keys"><input type="checkbox" id="rt-keys"> <span data-text>Use keys to vote</span></label>
+  <button type="button" class="rt-quiet" id="rt-theme" data-text>Light / dark</button>
+  <select class="rt-quiet" id="rt-language"></select>
 </footer>
+"""
+# A phone that puts the page on its home screen takes its icon from here; rater.js describes the rest.
+_HEAD = """
+<meta name="robots" content="noindex"><meta name="referrer" content="no-referrer">
+<link rel="apple-touch-icon" href="icon.png"><meta name="mobile-web-app-capable" content="yes">
+<meta name="theme-color" content="#f8fafc" media="(prefers-color-scheme: light)">
+<meta name="theme-color" content="#020617" media="(prefers-color-scheme: dark)">
 """
 
 
@@ -45,14 +54,14 @@ def build_rater_app(workspace: Workspace, ask_models: AskModels | None = None) -
     """The raters' page for the blind tests of `workspace`. In live tests, `ask_models` answers raters' questions."""
     store = open_store(workspace)
 
-    def rate(message: Any, request: gr.Request) -> dict[str, str]:
+    def rate(message: Any, request: gr.Request) -> Reply:
         return answer(store, message, ask_models, address_of(request.client))
 
     with gr.Blocks(title=TITLE, analytics_enabled=False) as app:
         gr.HTML(
             "",
             html_template=_FRAME,
-            js_on_load=(_FOLDER / "rater.js").read_text("utf-8"),
+            js_on_load=f"const spoken = {for_the_browser()};\n" + (_FOLDER / "rater.js").read_text("utf-8"),
             server_functions=[rate],
             apply_default_css=False,
             elem_id="rater",
@@ -65,7 +74,7 @@ def page_settings() -> dict[str, Any]:
     return {
         **plain_page(),
         "css_paths": [_FOLDER / "rater.css"],
-        "head": HEAD + '<meta name="robots" content="noindex"><meta name="referrer" content="no-referrer">',
+        "head": HEAD + _HEAD,
         "max_file_size": "1kb",
         "app_kwargs": door(),
     }

@@ -1,14 +1,25 @@
 // The rater's page. Every press becomes one message to the server, which answers with the next screen.
+// `spoken` comes from texts.py: the names of the languages, and what this script itself says in each.
 const stage = element.querySelector('.rt-stage');
 const live = element.querySelector('.rt-live');
 const store = {
   get: name => { try { return localStorage.getItem(name); } catch (error) { return null; } },
-  set: (name, value) => { try { localStorage.setItem(name, value); } catch (error) { /* not kept */ } },
+  set: (name, value) => { try { localStorage.setItem(name, value); return true; } catch (error) { return false; } },
+  drop: name => { try { localStorage.removeItem(name); } catch (error) { /* there is none */ } },
 };
 // The link's secret stands behind the #, so it is in no request line, no log of a proxy and no referrer.
 const asked = new URLSearchParams(location.hash.slice(1)).get('key') || '';
 let key = store.get('ftlab-rater-' + asked) || asked;
-let busy = false, before = 0, since = 0, last = null, draft = {};
+let busy = false, before = 0, since = 0, draft = {};
+
+// Another link opened in this page changes only what stands behind the #: it is another test, or another person.
+addEventListener('hashchange', () => location.reload());
+
+const tags = Object.keys(spoken.names);
+const base = tag => tag.toLowerCase().split('-')[0];
+const known = wish => tags.find(tag => base(tag) === base(wish || ''));
+let language = known(store.get('ftlab-rater-language')) || (navigator.languages || []).map(known).find(Boolean) || tags[0];
+const say = text => spoken.texts[language]?.[text] || text;
 
 // A panel names its people in the address: ?PROLIFIC_PID=..., or whatever parameter it can set.
 const named = ['PROLIFIC_PID', 'participant', 'workerId', 'name']
@@ -61,43 +72,80 @@ const show = (reply, focus) => {
   }
 };
 
+// A vote is kept by the browser until the server has answered it, under an id by which the server knows it again. One
+// for each link: the next comparison is handed out with the answer, not before.
+const shelf = () => 'ftlab-vote-' + key;
+const waitingVote = () => { try { return JSON.parse(store.get(shelf())); } catch (error) { return null; } };
+const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), part => part.toString(36)).join('');
+
 const number = config => config?.components.find(one => one.props.elem_id === 'rater')?.id;
+const late = seconds => new Promise(done => setTimeout(done, 1000 * seconds));
+let unsent = null, retry = 0, pause = 0;
+const again = async () => {
+  if (!unsent || busy) return;
+  clearTimeout(retry);
+  // Served anew, the page's one endpoint may have another number: then the page loads itself again.
+  const config = await Promise.race([fetch('config').then(reply => reply.json()).catch(() => null), late(10)]);
+  if (config && number(config) !== number(window.gradio_config)) location.reload();
+  else if (unsent) ask(unsent);
+};
 const lost = message => {
-  stage.querySelectorAll('.rt-lost').forEach(one => one.remove());
+  unsent = message;
+  pause = Math.min(30, 2 * pause || 2);
+  retry = setTimeout(byItself, 1000 * pause);
+  const old = stage.querySelector('.rt-lost');
+  if (old?.lang === language) return;
+  old?.remove();
   const box = document.createElement('p');
+  box.lang = language;
   box.className = 'rt-problem rt-lost';
   box.setAttribute('role', 'alert');
-  box.textContent = 'The server cannot be reached, so this is not saved yet. If it stays so, reload the page: '
-    + 'votes that were saved are safe. ';
-  const again = document.createElement('button');
-  again.type = 'button';
-  again.className = 'rt-quiet';
-  again.textContent = 'Try again';
-  again.onclick = async () => {
-    // Served anew, the page's one endpoint may have another number: then the page loads itself again.
-    const config = await fetch('config').then(reply => reply.json()).catch(() => null);
-    if (config && number(config) !== number(window.gradio_config)) location.reload();
-    else ask(message);
-  };
-  box.append(again);
+  box.textContent = (message.do !== 'vote'
+    ? say('No connection, so this was not sent. Votes that were saved are safe.')
+    : waitingVote()
+      ? say('No connection. Your vote is kept on this device and is sent when the connection is back.')
+      : say('No connection. Keep this page open: your vote is sent when the connection is back.')) + ' ';
+  const button = document.createElement('button');
+  button.type = 'button';
+  button.className = 'rt-quiet';
+  button.textContent = say('Try again');
+  button.onclick = again;
+  box.append(button);
+  if (message.do === 'vote') stage.querySelectorAll('[data-do]').forEach(one => {
+    one.disabled = true;
+    if (one.dataset.do === 'vote') one.setAttribute('aria-pressed', one.dataset.choice === message.choice);
+  });
   (stage.querySelector('.rt-bar') || stage).prepend(box);
-  again.focus();
+  button.focus();
 };
-
+// Sent again without being asked: only what the server takes once, however often it arrives.
+const safe = message => message?.do === 'vote' || message?.do === 'open';
+const byItself = () => { if (safe(unsent) && !document.hidden) again(); };
+window.addEventListener('online', byItself);
+document.addEventListener('visibilitychange', byItself);
+const send = message => {
+  const reply = server.rate({...message, key, language});
+  // A phone that has lost its network may wait for minutes.
+  return safe(message) ? Promise.race([reply, late(20)]) : reply;
+};
 const ask = async (message, focus = true) => {
   if (busy) return;
   busy = true;
   stage.setAttribute('aria-busy', 'true');
-  const reply = await server.rate({...message, key});
+  const reply = await send(message).catch(() => null);
   busy = false;
   stage.removeAttribute('aria-busy');
   if (!reply || typeof reply.screen !== 'string') return lost(message);
+  unsent = null;
+  pause = 0;
+  if (message.do === 'vote') store.drop(shelf());
   if (reply.key) {
     key = reply.key;
     store.set('ftlab-rater-' + asked, key);
+    describe();
   }
   show(reply, focus);
-  if (message.do === 'undo') fill(last); else if (message.do === 'vote') last = message;
+  fill(reply.written);
   if (message.do === 'open') {
     try { draft = JSON.parse(sessionStorage.getItem('ftlab-draft') || '{}'); } catch (error) { draft = {}; }
     if (draft.trial && draft.trial === trial()) fill(draft);
@@ -109,10 +157,13 @@ element.addEventListener('click', event => {
   if (!pressed || pressed.disabled) return;
   keep();
   const what = pressed.dataset.do;
-  if (what === 'vote')
-    ask({do: what, trial: trial(), number: +stage.querySelector('[data-number]').dataset.number,
-      choice: pressed.dataset.choice, ratings: draft.ratings, comment: draft.comment, seconds: spent()});
-  else if (what === 'guess') ask({do: what, trial: trial(), choice: pressed.dataset.choice});
+  if (what === 'vote') {
+    if (busy) return;
+    const vote = {do: what, id: newId(), trial: trial(),
+      choice: pressed.dataset.choice, ratings: draft.ratings, comment: draft.comment, seconds: spent()};
+    store.set(shelf(), JSON.stringify(vote));
+    ask(vote);
+  } else if (what === 'guess') ask({do: what, trial: trial(), choice: pressed.dataset.choice});
   else if (what === 'undo') ask({do: what, trial: pressed.dataset.last});
   else ask({do: what});
 });
@@ -123,7 +174,45 @@ element.addEventListener('submit', event => {
 });
 element.addEventListener('input', keep);
 
-// The two choices of the reader, kept by this browser.
+// What a home screen needs: the name in the rater's language, and the address of this rater, which is also right after
+// joining by an open link. A file on the server could know neither.
+const describe = () => {
+  const here = location.origin + location.pathname, dark = document.body.classList.contains('dark');
+  const colour = dark ? '#020617' : '#f8fafc';
+  const manifest = {name: say('Compare answers'), lang: language, start_url: `${here}${location.search}#key=${key}`, scope: here,
+    display: 'standalone', theme_color: colour, background_color: colour,
+    icons: [{src: new URL('icon.png', document.baseURI).href, sizes: '512x512', type: 'image/png', purpose: 'any maskable'}]};
+  document.querySelector('link[rel=manifest]')?.setAttribute(
+    'href', 'data:application/manifest+json,' + encodeURIComponent(JSON.stringify(manifest)));
+};
+
+// The choices of the reader, kept by this browser.
+const speech = element.querySelector('#rt-language');
+for (const [tag, name] of Object.entries(spoken.names)) {
+  const option = new Option(name, tag);
+  option.lang = tag;
+  speech.add(option);
+}
+const speak = () => {
+  document.documentElement.lang = speech.value = language;
+  document.title = say('Compare answers');
+  speech.setAttribute('aria-label', say('Language'));
+  element.querySelectorAll('[data-text]').forEach(one => {
+    one.dataset.text ||= one.textContent;
+    one.textContent = say(one.dataset.text);
+  });
+  describe();
+};
+speech.addEventListener('change', async () => {
+  language = speech.value;
+  store.set('ftlab-rater-language', language);
+  speak();
+  const typed = stage.querySelector('#rt-name, #rt-question')?.value;
+  keep();
+  await ask(unsent || {do: 'open'}, false);
+  const field = stage.querySelector('#rt-name, #rt-question');
+  if (typed && field) field.value = typed;
+});
 const keys = element.querySelector('#rt-keys'), written = element.querySelector('#rt-written');
 keys.checked = store.get('ftlab-rater-keys') !== '0';
 written.checked = store.get('ftlab-as-written') === '1';
@@ -167,4 +256,5 @@ document.addEventListener('keydown', event => {
   button.click();
 });
 
-ask({do: 'open'}, false);
+speak();
+ask(waitingVote() || {do: 'open'}, false);

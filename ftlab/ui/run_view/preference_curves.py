@@ -92,15 +92,8 @@ def reading(
 def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
     """The current figures of the run, each with a short explanation."""
     learned = decided(metrics)
-    training = status.phase == "training" and status.is_active
     steps = max([step for step, _ in metric_points(metrics, "loss")], default=0)
-    rows = [
-        (
-            "Steps",
-            f"{count(status.step)} of {count(status.total_steps)}" if training else count(steps),
-            "weight updates",
-        )
-    ]
+    rows: list[tuple[str, Any, str]] = []
     for name, where in (("eval_", "on the validation pairs"), ("", "on the training pairs")):
         # At step 0, validation only shows where the run began.
         accuracy, margin = (
@@ -112,21 +105,24 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
             rows.append(("Margin", short(margin[-1][1]), "chosen minus rejected"))
         if accuracy or margin:
             break
-    return facts([*rows, *closing_facts(status)])
+    return progress_facts(status, steps, rows)
 
 
-def closing_facts(status: RunStatus) -> list[tuple[str, Any, str]]:
-    rows: list[tuple[str, Any, str]] = []
-    if status.phase == "training" and status.is_active and status.eta_seconds is not None:
-        rows.append(("Time left", duration(status.eta_seconds), "for training"))
+def progress_facts(status: RunStatus, steps: float, rows: Sequence[tuple[str, Any, str]]) -> Markup:
+    """The current figures of a run: the `steps` that its metrics show, `rows` of its kind, its time and weights."""
+    training = status.phase == "training" and status.is_active
+    taken = f"{count(status.step)} of {count(status.total_steps)}" if training else count(steps)
+    figures: list[tuple[str, Any, str]] = [("Steps", taken, "weight updates"), *rows]
+    if training and status.eta_seconds is not None:
+        figures.append(("Time left", duration(status.eta_seconds), "for training"))
     else:
-        rows.append(("Time", duration(status.seconds), "so far" if status.is_active else "from start to end"))
+        figures.append(("Time", duration(status.seconds), "so far" if status.is_active else "from start to end"))
     if status.trained_parameters and status.total_parameters:
         share = percent(status.trained_parameters / status.total_parameters)
-        rows.append(
+        figures.append(
             ("Trained weights", count(status.trained_parameters), f"{share} of {count(status.total_parameters)}")
         )
-    return rows
+    return facts(figures)
 
 
 def _between(interval: list[float] | None) -> str:
@@ -153,10 +149,9 @@ def verdict(held_out: PreferencesJson) -> Markup:
         kind, verdict = "good", "That is more than chance."
     elif less:
         kind, verdict = "bad", "That is worse than a coin toss. Are chosen and rejected swapped?"
-    tested = f", {p_text(held_out['p'])}" if "p" in held_out else ""
     text = (
         f"The chosen answer wins in {percent(accuracy)} of {count(held_out['rows'])} held-out pairs (95% interval "
-        f"{percent(low)} to {percent(high)}{tested}){f', with {ties} ties' if ties else ''}. {verdict}"
+        f"{percent(low)} to {percent(high)}){f', with {ties} ties' if ties else ''}. {verdict}"
     )
     return notice(Markup("<strong>{}</strong>").format(text), kind=kind)
 
@@ -164,8 +159,9 @@ def verdict(held_out: PreferencesJson) -> Markup:
 def figures(held_out: PreferencesJson) -> Markup:
     """The figures behind `verdict`, and how they were measured."""
     accuracy, (low, high) = held_out["accuracy"], held_out["interval"]
+    tested = f", {p_text(held_out['p'])}" if "p" in held_out else ""
     rows = [
-        ("Chosen wins", percent(accuracy), f"{percent(low)} to {percent(high)}, of pairs it never saw"),
+        ("Chosen wins", percent(accuracy), f"{percent(low)} to {percent(high)}{tested}, of pairs it never saw"),
         (
             "Margin",
             short(held_out["margin"]),

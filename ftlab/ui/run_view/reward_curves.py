@@ -13,8 +13,8 @@ from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.report.charts import Series, distribution, metric_points, run_curves
 from ftlab.training.signs import Sign, read_signs
 from ftlab.training.status import RunStatus
-from ftlab.ui.kit.html import badge, count, details, facts, heading, join, list_items, notice, percent, short, table
-from ftlab.ui.run_view.preference_curves import closing_facts, reading
+from ftlab.ui.kit.html import badge, count, details, heading, join, list_items, notice, percent, short, table
+from ftlab.ui.run_view.preference_curves import progress_facts, reading
 
 _SHOWN = 6  # sample answers
 _COLOURS = "cdab"
@@ -142,16 +142,10 @@ def _tried(row: dict[str, Any]) -> Markup:
 
 def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
     """The current figures of the run, each with a short explanation."""
-    training = status.phase == "training" and status.is_active
     reward, held = metric_points(metrics, "reward"), metric_points(metrics, "eval_reward")
     length, cut = metric_points(metrics, "completion_length"), metric_points(metrics, "cut_share")
     steps = max([step for step, _ in reward], default=0)
     rows = [
-        (
-            "Steps",
-            f"{count(status.step)} of {count(status.total_steps)}" if training else count(steps),
-            "weight updates",
-        ),
         ("Mean reward", short(reward[-1][1]) if reward else None, "of the answers tried last"),
     ]
     if held:
@@ -160,7 +154,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
         rows.append(("Answers", f"{length[-1][1]:.0f} tokens", f"{length[0][1]:.0f} at first"))
     if cut:
         rows.append(("Cut answers", percent(cut[-1][1], 0), "hit the length limit"))
-    return facts([*rows, *closing_facts(status)])
+    return progress_facts(status, steps, rows)
 
 
 def result(held_out: RewardsJson) -> Markup:

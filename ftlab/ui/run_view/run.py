@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
-from ftlab.config.sections import summary
 from ftlab.config.stages import REWARD_STAGES
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
@@ -21,18 +21,15 @@ from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 from ftlab.ui import run_files, run_names
 from ftlab.ui.kit.html import (
-    NOTHING,
     badge,
     count,
     details,
     duration,
     error_box,
-    facts,
     join,
     list_items,
     notice,
     short,
-    when,
 )
 from ftlab.ui.run_stages import STAGES
 from ftlab.ui.run_view import preference_curves as preference_view
@@ -100,9 +97,9 @@ def live(run: RunDirectory) -> Markup:
     answers = Markup("") if stage in STAGES else answers_now(run_files.samples(run))
     folded = [replayed(run), _figures(run), figures, _todo(run), problems(status, signs)]
     if status.is_active:
-        open_ = [*map(_sign, signs), first if metrics else Markup(""), answers]
+        open_ = [outcome(run, status), *map(_sign, signs), first if metrics else Markup(""), answers]
     else:
-        open_, folded = [held_out(run)], [*folded, first, answers]
+        open_, folded = [held_out(run), outcome(run, status)], [*folded, first, answers]
     left = [text for text in status.warnings if text[:_BEGINNING] not in [sign[:_BEGINNING] for sign in signs]]
     summary = f"Details ({len(left)} notes)" if left else "Details"
     return join(
@@ -111,7 +108,6 @@ def live(run: RunDirectory) -> Markup:
                 run.id, status.state, "yes" if status.is_active else "no"
             ),
             headline(run, status),
-            outcome(run, status),
             *open_,
             details(summary, join([*folded, others])),
             Markup("</section>"),
@@ -147,13 +143,13 @@ def at_step(run: RunDirectory, status: RunStatus) -> tuple[int, int, str] | None
 
 
 def left_in_total(run: RunDirectory, status: RunStatus) -> str:
-    """The remaining time of an active run, in words; empty if unknown."""
-    expected = run_files.expected(run)
-    config = run_files.config(run)
+    """The remaining time of an active run, in words; empty if unknown: until training has a rate, what the measurement
+    before the start (preflight) expects, if there was one."""
+    expected, config = run_files.expected(run), run_files.config(run)
+    after = expected.get("after_seconds")
+    if config is not None and not config.evaluation.after_training:
+        after = 0
     if status.eta_seconds is not None and status.phase == "training":
-        after = expected.get("after_seconds")
-        if config is not None and not config.evaluation.after_training:
-            after = 0
         if after is None:
             return f"about {duration(status.eta_seconds)} of training left, then the evaluation"
         return f"about {duration(status.eta_seconds + after)} left in total"
@@ -161,9 +157,14 @@ def left_in_total(run: RunDirectory, status: RunStatus) -> str:
     if total is None or gone is None:
         return ""
     left, before = total - gone, expected.get("before_seconds")
-    if before is not None and not status.total_steps:  # a slow first phase does not shorten the later ones
+    begins = not status.total_steps or status.phase == "training"
+    if begins and before is not None:  # a slow first phase does not shorten the later ones
         left = max(left, total - before)
-    return f"about {duration(left)} left in total" if left > 0 else ""
+    elif not begins and after is not None:  # nor does a quick training lengthen what comes after it
+        rows = run_files.metrics(run)
+        trained = rows[-1].get("time") if rows else None
+        left = after - (time.time() - trained) if trained else min(left, after)
+    return f"about {duration(left)} left in total, as preflight measured" if left > 0 else ""
 
 
 def answers_now(samples: list[dict[str, Any]]) -> Markup:
@@ -230,13 +231,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
     rate, speed = metric_points(metrics, "learning_rate"), metric_points(metrics, "tokens_per_second")
     steps = max([step for step, _ in loss + validation], default=0)
     best = min(validation, key=lambda point: point[1]) if validation else None
-    training = status.phase == "training" and status.is_active
     rows = [
-        (
-            "Steps",
-            f"{count(status.step)} of {count(status.total_steps)}" if training else count(steps),
-            "weight updates",
-        ),
         ("Training loss", short(loss[-1][1]) if loss else None, "nats per token, lower is better"),
         (
             "Validation loss",
@@ -246,7 +241,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
         ("Learning rate", short(rate[-1][1]) if rate else None, "size of a step"),
         ("Speed", f"{count(speed[-1][1])} tokens/s" if speed else None, "text read per second"),
     ]
-    return facts([*rows, *preference_view.closing_facts(status)])
+    return preference_view.progress_facts(status, steps, rows)
 
 
 def outcome(run: RunDirectory, status: RunStatus) -> Markup:
@@ -259,8 +254,10 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
         return failure(status.error)
     comparison = run_files.comparison(run)
     if comparison:
-        verdict = Markup("<strong>{}</strong>").format(measures.verdict_line(comparison))
-        return notice(verdict, kind=verdict_kind(comparison))
+        # What the run was trained for has a sentence of its own, with its figures.
+        own = run_files.preferences(run) or run_files.rewards(run)
+        verdict = (measures.verdict_short if own else measures.verdict_headline)(comparison)
+        return notice(Markup("<strong>{}</strong>").format(verdict), kind=verdict_kind(comparison))
     if status.state == "stopped":
         done = "The model trained so far is saved." if run.has_result else "Nothing was saved."
         return notice(f"Stopped{f': {status.phase}' if status.phase else ' at your request'}. {done}", kind="warn")
@@ -297,7 +294,7 @@ def measuring(run: RunDirectory, task: str, doing: str) -> Markup:
 
 def verdict_text(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """The verdict sentence and what to do next."""
-    return Markup("<strong>{}</strong>{}").format(measures.verdict_text(comparison), todo(run, comparison))
+    return Markup("<strong>{}</strong>{}").format(measures.verdict_headline(comparison), todo(run, comparison))
 
 
 def todo(run: RunDirectory, comparison: ComparisonJson) -> Markup:
@@ -333,18 +330,6 @@ def verification(run: RunDirectory) -> str:
     if checked.get("changes_logits"):
         return f"yes, by up to {change}"
     return f"no (largest change {change})"
-
-
-def describe(config: RunConfig | None) -> tuple[str, str, str]:
-    """(data, method, base) of a run in a few words."""
-    if config is None:
-        return NOTHING, NOTHING, NOTHING
-    replay = "".join(f" + {name}" for name in config.data.replayed)
-    return f"{config.data.source.rsplit('/', 1)[-1]}{replay}", summary(config.method), config.model.base
-
-
-def started_text(status: RunStatus) -> str:
-    return when(status.started or status.created)
 
 
 def toy_banner(base: str | None) -> Markup:

@@ -73,7 +73,7 @@ def build_server(
 ) -> tuple[FastAPI, gr.Blocks]:
     """The server with all its pages, including the owner's app. `kept()` gives the app's message about the Hub."""
     server = _with_login(server or new_server(), who, kept)
-    lab = build_app(workspace, served, above=functools.partial(_above, workspace, kept))
+    lab = build_app(workspace, served, above=functools.partial(_above, kept))
     beside = access.owner_door(who) | {"routes": help.routes()}
     mount(server, lab, "/lab", page_settings(workspace) | {"app_kwargs": beside})
     mount(server, rater.build_rater_app(workspace, ask_models), "/vote", rater.page_settings())
@@ -129,7 +129,8 @@ def _kept(workspace: Workspace, repository: str, broken: list[str]) -> tuple[str
     from ftlab.export import space_store
 
     missing = [name.removeprefix("runs/") for name in space_store.waiting(workspace)]
-    unsaved = backup.unsaved(open_store(workspace))
+    store = open_store(workspace)
+    unsaved, risk = backup.unsaved(store), backup.links_at_risk(store)
     if unsaved:
         missing.append(f"{unsaved} vote{'s' if unsaved > 1 else ''}")
     last = space_store.status(workspace)
@@ -142,12 +143,14 @@ def _kept(workspace: Workspace, repository: str, broken: list[str]) -> tuple[str
         lines.append(f"All runs, versions of data and votes are kept in {repository}.")
     if error:
         lines.append(f"The last try failed: {error}")
+    if risk:
+        lines.append(risk)
     if broken:
         lines.append(f"Left in {repository}, because files are missing: {', '.join(broken)}.")
-    return ("bad" if error or broken else "warn" if missing else "info"), " ".join(lines)
+    return ("bad" if error or broken else "warn" if missing or risk else "info"), " ".join(lines)
 
 
-def _above(workspace: Workspace, kept: Callable[[], tuple[str, str]]) -> None:
+def _above(kept: Callable[[], tuple[str, str]]) -> None:
     """The line above the lab that says what is not saved yet, with links to log out and to the public pages."""
     links = Markup('<div class="ft-help"><a href="/">The public page</a> · <a href="/owner">Log out</a></div>')
 

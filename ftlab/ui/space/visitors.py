@@ -55,7 +55,6 @@ class Limits:
 def build_page(
     find: Find,
     *,
-    limits: Limits | None = None,
     foot: Markup | None = None,
     threads: Callable[[], int | None] = lambda: None,
 ) -> gr.Blocks:
@@ -63,7 +62,7 @@ def build_page(
 
     `threads()` gives the number of CPU threads for an answer, None for all.
     """
-    limits = limits or Limits()
+    limits = Limits()
     allowance = Allowance(limits.each, limits.in_all)
     answer = on_gpu(_answers)
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:

@@ -13,21 +13,24 @@ from ftlab.ui.doors.server import PUSH_MINUTES, listen, mount, new_server
 from ftlab.ui.rater.page import build_rater_app, page_settings
 
 
-def serve_vote(workspace: Workspace, *, host: str | None = None, port: int | None = None) -> None:
+def serve_vote(workspace: Workspace) -> None:
     """Serve the page until the process is asked to end.
 
     Raises InputError or FtlabError if votes should be kept on the Hub and cannot be, or the port is taken.
     """
-    kept = backup.start(open_store(workspace), every_minutes=PUSH_MINUTES)
+    store = open_store(workspace)
+    kept = backup.start(store, every_minutes=PUSH_MINUTES)
     if kept is None and not os.environ.get(DATABASE_VARIABLE):
         print(
             f"ftlab: votes are lost when this Space restarts. Set {backup.SPACE_VARIABLE} (a private data set, "
             f"owner/name) and the secret HF_TOKEN, or the secret {DATABASE_VARIABLE}.",
             flush=True,
         )
-    server = new_server(host)
+    if risk := backup.links_at_risk(store):
+        print(f"ftlab: {risk}", flush=True)
+    server = new_server()
     mount(server, build_rater_app(workspace, ask_endpoints), "/", page_settings())
     try:
-        listen(server, host, port)
+        listen(server)
     finally:
         hub_sync.finish(kept)

@@ -13,11 +13,13 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena import answers as answering
-from ftlab.arena import blind_tests, links, tally
+from ftlab.arena import blind_tests, links, preferences, tally
+from ftlab.arena.conversations import user_turns
 from ftlab.arena.results import FlagJson, ProgressJson
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
-from ftlab.errors import InputError
+from ftlab.data.splits import FEWEST_TO_PART
+from ftlab.errors import InputError, shorten
 from ftlab.ui.kit.html import notice, when
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.tabs.blind_test import verdict as blind_test_verdict
@@ -76,13 +78,13 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
         "answers": views.answers(test.state, known, job, live)
         if waits or (live and test.state != "closed")
         else Markup(""),
-        "flags": views.flags(flagged) if looked else Markup(""),
+        "flags": views.flags(flagged, known) if looked else Markup(""),
         "share": _share(store, test, page) if test.state != "closed" and secret else Markup(""),
         "progress": views.progress(known) if test.state == "open" and secret else Markup(""),
         "verdict": Markup(""),
         "facts": views.settings(test, among, asked, known)
         + views.people(known)
-        + (Markup("") if looked else views.flags(flagged)),
+        + (Markup("") if looked else views.flags(flagged, known)),
         "links": _links(store, test, known, page) if test.state != "closed" else Markup(""),
         "can": can,
         "begun": bool(known["answers"]),
@@ -97,7 +99,7 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
         fresh = int(time.time() / _EVERY_SECONDS) if test.state == "open" else 0
         decided = _verdict(_key(store), test_id, json.dumps(known, default=str), fresh)
         parts["verdict"] = decided.drawn + views.revealed(known)
-        can["learn"] = decided.clear
+        can["learn"] = decided.teaches
     return parts
 
 
@@ -138,16 +140,31 @@ def _flags(root: str, test_id: str, answers: int) -> tuple[FlagJson, ...]:
 
 @dataclass(frozen=True)
 class Decided:
-    """The verdict as drawn, and whether it is clear: one contestant is better."""
+    """The verdict as drawn, and whether its votes can be learned from now: one contestant is better, and there are
+    enough."""
 
     drawn: Markup
-    clear: bool
+    teaches: bool
 
 
 @lru_cache(maxsize=16)
 def _verdict(root: str, test_id: str, known: str, fresh: int) -> Decided:
-    counted = tally.evaluate(_store(root), test_id)
-    return Decided(blind_test_verdict.verdict(counted), counted["verdict"] in ("better", "worse"))
+    store = _store(root)
+    counted = tally.evaluate(store, test_id)
+    titles = {contestant.id: contestant.title for contestant in blind_tests.list_contestants(store, test_id)}
+    whole = blind_tests.get_test(store, test_id).settings.get("conversations", False)
+    asked = {
+        prompt.id: shorten(
+            " / ".join(user_turns(prompt.messages) if whole else [str(prompt.messages[-1]["content"])]), 120
+        )
+        for prompt in blind_tests.list_prompts(store, test_id)
+    }
+    written = blind_test_verdict.comments(tally.count(store, test_id), asked, titles)
+    teaches = counted["verdict"] in ("better", "worse")
+    if teaches:
+        rows = preferences.collect(store, test_id)
+        teaches = len(rows.pairs or rows.judged) >= FEWEST_TO_PART
+    return Decided(blind_test_verdict.verdict(counted) + written, teaches)
 
 
 def warning(what: str, test_id: str, workspace: Workspace) -> Markup:

@@ -31,6 +31,7 @@ from ftlab.ui.page import Page, kept_choices, remember_choice
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.tabs.blind_test import form as forms
 from ftlab.ui.tabs.blind_test import plan
+from ftlab.ui.tabs.blind_test.form import NewTest
 from ftlab.ui.tabs.blind_test.layout import BlindTestTab, draw, show, show_all
 from ftlab.ui.tabs.blind_test.picture import NEW, choices, chosen_or_newest, warning
 from ftlab.ui.tabs.blind_test.views import VOID
@@ -71,13 +72,13 @@ def build(workspace: Workspace) -> BlindTestTab:
 def opening(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the selected test, or the stored form; without the prompts, which take a while to read."""
     listed = _listed(tab, chosen or kept_choices(workspace).test, workspace)
-    served, values = raters_page.kept(workspace), forms.load(workspace)
+    served, test = raters_page.kept(workspace), forms.load(workspace)
     return {
         **listed,
-        **_lacks(tab.form, values),
+        **_lacks(tab.form, test),
         tab.reach: served["reach"],
         tab.address: gr.update(value=served["url"], visible=served["reach"] == "elsewhere"),
-        **forms.fill(tab.form, values, [], workspace),
+        **forms.fill(tab.form, test, [], workspace),
         **show_all(tab, listed[tab.chosen]["value"], workspace),
     }
 
@@ -87,9 +88,9 @@ def _listed(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict
     return {tab.chosen: gr.update(choices=known, value=chosen_or_newest(chosen, known), visible=len(known) > 1)}
 
 
-def _sent(form: forms.Form, values: dict[str, Any]) -> dict[str, str]:
+def _sent(form: forms.Form, test: NewTest) -> dict[str, str]:
     """The part of `suited`'s updates that `opening` has sent already."""
-    return digests(forms.suit(form, values, []) | _lacks(form, values))
+    return digests(forms.suit(form, test, []) | _lacks(form, test))
 
 
 def wire(tab: BlindTestTab, page: Page) -> None:
@@ -186,7 +187,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         elif test.state != "open":
             train_preflight.give_way()  # else the answers wait for a measurement that nobody requested
             answering.start(workspace, test_id, then_open=True)
-            background.release_chat("auto")
+            background.release_models("auto")
         served = raters_page.kept(workspace)
         yield {
             tab.message: "",
@@ -345,26 +346,25 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
 
     def keep(*inputs: Any) -> None:
         """Immediately, and outside the queue: reading the prompts may take a while."""
-        values = form.read(inputs)
-        if forms.is_filled(values) and values != forms.load(workspace):
-            forms.keep(values, workspace)
+        test = form.read(inputs)
+        if test.among and test != forms.load(workspace):  # events start before all fields exist
+            forms.keep(test, workspace)
 
     def changed(known: dict[str, str], *inputs: Any) -> dict[Any, Any]:
-        values = form.read(inputs)
-        return _news(tab, values, known, workspace) if forms.is_filled(values) else {}
+        test = form.read(inputs)
+        return _news(tab, test, known, workspace) if test.among else {}
 
     def more(*inputs: Any) -> dict[Any, Any]:
-        values = form.read(inputs)
-        free = next(n for n in range(3, forms.MOST_CONTESTANTS + 1) if not values[f"who_{n}"])
-        values[f"who_{free}"] = "prompted"
-        forms.keep(values, workspace)
-        return suited(form, values, workspace) | {form.fields[f"who_{free}"]: "prompted"}
+        test = form.read(inputs)
+        free = next(n for n, contestant in enumerate(test.contestants, 1) if n > 2 and not contestant.who)
+        test = test.changed({f"who_{free}": "prompted"})
+        forms.keep(test, workspace)
+        return suited(form, test, workspace) | {form.fields[f"who_{free}"]: "prompted"}
 
     def upload(path: str | None, *inputs: Any) -> dict[Any, Any]:
         if not path:
             return {}
-        values = form.read(inputs) | {"file": str(keep_upload(Path(path), workspace))}
-        forms.keep(values, workspace)
+        forms.keep(form.read(inputs).changed({"file": str(keep_upload(Path(path), workspace))}), workspace)
         return {**_filled(tab, workspace), form.upload: None}
 
     # A text box reports a paste only through `change`.
@@ -377,15 +377,15 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     on(form.upload.upload, upload, [form.upload, *form.inputs], form.outputs, **shows)
 
 
-def planned(values: dict[str, Any], workspace: Workspace) -> Callable[[], str]:
+def planned(test: NewTest, workspace: Workspace) -> Callable[[], str]:
     """A function that makes the test from the form and returns its id. Raises InputError if it cannot be made."""
-    among, how = plan.contestants(values, workspace), plan.settings(values)
-    asked = plan.asked(values, workspace).prompts
-    votes = plan.planned(values, len(asked), len(among))
+    among, how = plan.contestants(test, workspace), plan.settings(test)
+    asked = plan.asked(test, workspace).prompts
+    votes = plan.planned(test, len(asked), len(among))
 
     def make() -> str:
         store = open_store(workspace)
-        test_id = blind_tests.create_test(store, plan.title(values, among), among, asked, how, votes)
+        test_id = blind_tests.create_test(store, plan.title(test, among, workspace), among, asked, how, votes)
         links.open_link(store, test_id)
         forms.forget(workspace)
         return test_id
@@ -393,35 +393,35 @@ def planned(values: dict[str, Any], workspace: Workspace) -> Callable[[], str]:
     return make
 
 
-def suited(form: forms.Form, values: dict[str, Any], workspace: Workspace) -> dict[Any, Any]:
-    updates = forms.suit(form, values, plan.topics(values, workspace))
-    return updates | _seen(form, values, workspace)
+def suited(form: forms.Form, test: NewTest, workspace: Workspace) -> dict[Any, Any]:
+    look = plan.look(test, workspace)
+    return forms.suit(form, test, plan.topics(test, workspace), look.limit) | _seen(form, look)
 
 
-def _news(tab: BlindTestTab, values: dict[str, Any], known: dict[str, str], workspace: Workspace) -> dict[Any, Any]:
+def _news(tab: BlindTestTab, test: NewTest, known: dict[str, str], workspace: Workspace) -> dict[Any, Any]:
     """Only the new updates of `suited`: others would report a change and cause an endless loop."""
-    updates = suited(tab.form, values, workspace)
+    updates = suited(tab.form, test, workspace)
     fresh = only_new(updates, known)
     return {**fresh, tab.known: digests(updates)} if fresh else {}
 
 
 def _filled(tab: BlindTestTab, workspace: Workspace) -> dict[Any, Any]:
     """Updates that fill the form with the values stored on disk."""
-    values = forms.load(workspace)
-    updates = forms.fill(tab.form, values, plan.topics(values, workspace), workspace)
-    return updates | _seen(tab.form, values, workspace)
+    test = forms.load(workspace)
+    look = plan.look(test, workspace)
+    updates = forms.fill(tab.form, test, plan.topics(test, workspace), workspace, look.limit)
+    return updates | _seen(tab.form, look)
 
 
-def _seen(form: forms.Form, values: dict[str, Any], workspace: Workspace) -> dict[Any, Any]:
-    look = plan.look(values, workspace)
+def _seen(form: forms.Form, look: plan.Look) -> dict[Any, Any]:
     told = {form.preview: look.preview, form.power: look.power, form.plan: look.plan}
     return told | {form.make: gr.update(interactive=look.complete)}
 
 
-def _lacks(form: forms.Form, values: dict[str, Any]) -> dict[Any, Any]:
+def _lacks(form: forms.Form, test: NewTest) -> dict[Any, Any]:
     """The errors that can be found before the prompts are read."""
     try:
-        plan.lacking(values)
+        plan.lacking(test)
     except InputError as error:
         return {form.power: plan.why_not(error), form.make: gr.update(interactive=False)}
     return {form.power: READING, form.make: gr.update(interactive=True)}

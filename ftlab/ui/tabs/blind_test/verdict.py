@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.arena.ballots import Ballot
 from ftlab.arena.results import GroupJson, Neither, TallyJson
+from ftlab.core.words import counted
 from ftlab.evaluation.significance import p_text
-from ftlab.report.arena import check_lines, group_rows, method_lines
+from ftlab.report.arena import QUALITY, check_lines, group_rows, method_lines, quality_rows
 from ftlab.report.charts import blind_test_charts
 from ftlab.ui.kit.html import count, details, facts, heading, join, list_items, notice, percent, table
 
-_KINDS = {"better": "good", "worse": "bad", "no_difference": "info", "not_enough": "warn"}
+_KINDS = {"better": "good", "worse": "bad", "no_worse": "good", "no_difference": "info", "not_enough": "warn"}
 _TITLES = {"votes": "Votes", "rates": "Win rate", "evidence": "How the evidence grew"}
 _TITLES |= {"strengths": "Chance of winning a vote"}
 _CHOICES: dict[Neither, str] = {
@@ -47,6 +49,9 @@ def verdict(tally: TallyJson) -> Markup:
         for title, rows, fewest in by
         if len(rows) >= fewest
     )
+    if raters := quality_rows(tally):
+        groups += heading("Raters", "Their median time, and how many of how many.", page="raters#how-reliable-they-are")
+        groups += table(list(QUALITY), raters, label="Raters", numbers=(1, 2, 3, 4, 5))
     checks = join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, text) for label, text in check_lines(tally) if text)
     method = list_items(method_lines(tally))
     more = join(
@@ -71,18 +76,37 @@ def verdict(tally: TallyJson) -> Markup:
     )
 
 
+def comments(ballots: Sequence[Ballot], questions: Mapping[str, str], titles: Mapping[str, str]) -> Markup:
+    """What raters wrote, each with its question and the side they chose; empty without comments."""
+    words = {"both_good": "both good", "both_bad": "both bad", "skip": "skipped"}
+    rows = [
+        (questions[vote.prompt], vote.rater, titles.get(vote.winner or "", words.get(vote.choice, "")), vote.comment)
+        for vote in ballots
+        if vote.comment
+    ]
+    if not rows:
+        return Markup("")
+    list_of_them = table(("Question", "Rater", "Chose", "Comment"), rows, label="Comments")
+    return details(f"{counted(len(rows), 'comment')} by raters", list_of_them)
+
+
 def _figures(tally: TallyJson) -> list[tuple[str, Any, str]]:
     votes, counts = tally["votes"], tally["counts"]
-    of = f"of {count(votes['planned'])} planned" if votes["planned"] else ""
+    alike = counts["tie"]  # those came by themselves
+    of = f"of {count(votes['planned'])} planned" if votes["planned"] and not alike else ""
     rows: list[tuple[str, Any, str]] = [
-        ("Votes", count(votes["cast"]), of),
+        ("Votes", count(votes["cast"] - alike), of),
         ("Prompts", count(votes["prompts"]), "1 rater" if votes["raters"] == 1 else f"{count(votes['raters'])} raters"),
     ]
     rows += [
-        (f"For {contestant['title']}", count(counts["wins"][contestant["id"]]), "votes")
+        (f"For {contestant['title']}", count(won := counts["wins"][contestant["id"]]), "vote" if won == 1 else "votes")
         for contestant in tally["contestants"]
     ]
-    rows += [(word.capitalize(), count(counts[name]), "votes") for name, word in _CHOICES.items() if counts[name]]
+    rows += [
+        (word.capitalize(), count(counts[name]), "no rater saw them" if name == "tie" else "votes")
+        for name, word in _CHOICES.items()
+        if counts[name]
+    ]
     if tally["win_rate"] is not None:
         rows.append(
             (
@@ -94,7 +118,8 @@ def _figures(tally: TallyJson) -> list[tuple[str, Any, str]]:
         if tally["general_interval"] and votes["raters"] > 1:
             rows.append(("For raters in general", _interval(tally["general_interval"]), "over raters and prompts"))
     if tally["p"] is not None:
-        rows.append(("Sign test", p_text(tally["p"]), "exact, over prompts"))
+        side = "Exact test of the margin" if tally.get("margin") else "Sign test"
+        rows.append((side, p_text(tally["p"]), "over prompts"))
     return rows
 
 

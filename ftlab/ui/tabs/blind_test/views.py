@@ -9,13 +9,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ftlab.arena.answers import Status
+from ftlab.arena import blind_tests
 from ftlab.arena.blind_tests import CUT, must_be_looked_at
 from ftlab.arena.links import RaterLink, qr_code
-from ftlab.arena.results import FlagJson
+from ftlab.arena.results import FlagJson, ProgressJson
+from ftlab.core.jobs import Status
 from ftlab.core.words import counted
 from ftlab.report.arena import contestant_in_words
-from ftlab.ui.kit.html import badge, count, details, error_box, facts, heading, join, notice, table, when
+from ftlab.ui.kit.html import badge, copy_js, count, details, error_box, facts, heading, join, notice, table, when
 
 STATES = {
     "draft": ("Not open yet", "info"),
@@ -33,27 +34,16 @@ _REACHED = {
 _STEPS = ("Created", "Answers", "Check", "Votes", "Verdict")
 VOID = "void "  # before the id of a rater: picked to exclude the rater's votes
 _MOST_FLAGS = 20
-# A press on a button with data-copy copies its value; one with data-pick goes to Python, as in html.PICK_JS.
-LINKS_JS = """
+# As html.PICK_JS, but what is picked here is done, not chosen.
+LINKS_JS = (
+    copy_js(".ft-link-line", ".ft-link")
+    + """
 element.addEventListener('click', event => {
-  const copy = event.target.closest('[data-copy]');
   const pick = event.target.closest('[data-pick]');
   if (pick) trigger('pick', {value: pick.dataset.pick});
-  if (!copy) return;
-  const said = text => { copy.textContent = text; setTimeout(() => { copy.textContent = 'Copy'; }, 1500); };
-  // Pages without https may not write to the clipboard: then the link is marked, to be copied by hand.
-  const mark = () => {
-    const range = document.createRange();
-    range.selectNodeContents(copy.parentElement.querySelector('.ft-link'));
-    const chosen = window.getSelection();
-    chosen.removeAllRanges();
-    chosen.addRange(range);
-    said('Marked');
-  };
-  if (navigator.clipboard) navigator.clipboard.writeText(copy.dataset.copy).then(() => said('Copied'), mark);
-  else mark();
 });
 """
+)
 
 
 def places(reach: Mapping[str, tuple[str, str]]) -> Markup:
@@ -102,6 +92,8 @@ def settings(test: Any, contestants: Sequence[Any], prompts: int, known: Mapping
     if 0 < settings["overlap"] < 1 and settings["votes_per_prompt"] > 1:
         votes += f" on {100 * settings['overlap']:.0f}% of them"
     asked = "written by the raters" if settings["live"] else "the same for all"
+    if settings.get("conversations"):
+        asked += "; each turn is answered, and raters see whole conversations"
     if gone := settings.get("gave_away"):
         asked += f"; {count(gone)} left out: an answer could reveal its side"
     numbers = facts(
@@ -142,8 +134,10 @@ def answers(state: str, known: Mapping[str, Any], job: Status | None, live: bool
     return join(parts)
 
 
-def flags(flagged: Sequence[FlagJson]) -> Markup:
+def flags(flagged: Sequence[FlagJson], known: Mapping[str, Any]) -> Markup:
     """Answers that could give a side away, for the owner to review."""
+    if not flagged and known["answers"] < known["answers_wanted"]:
+        return Markup("")
     if not flagged:
         return notice("Nothing in the answers names a contestant or a model, and none is empty or cut.", kind="good")
     rows = [
@@ -240,12 +234,13 @@ def address(base: str, token: str) -> str:
     return rater_address(base, token)
 
 
-def progress(known: Mapping[str, Any]) -> Markup:
+def progress(known: ProgressJson) -> Markup:
     """The number of votes so far; does not reveal who leads."""
-    votes, planned = known["votes"], known["planned"]
+    votes, planned = blind_tests.votes_of_people(known)
     raters = sum(bool(rater["votes"]) for rater in known["raters"])
-    text = f"{count(votes)} of {count(planned)} planned votes cast"
+    text = f"{blind_tests.votes_in_words(known)} cast"
     text += f", from {count(raters)} {'rater' if raters == 1 else 'raters'}." if raters else "."
+    text += f" {alike}" if (alike := blind_tests.identical_in_words(known)) else ""
     text += " The tally stays hidden until all are in. To end sooner, close the test."
     return _card(text, min(votes, planned), planned)
 
@@ -305,7 +300,7 @@ def _card(text: str, done: int, total: int, below: str = "") -> Markup:
 def _line(url: str, whose: str) -> Markup:
     return Markup(
         '<div class="ft-link-line"><a class="ft-link" href="{0}" target="_blank" rel="noreferrer">{0}</a>'
-        '<button type="button" class="ft-pick" data-copy="{0}" aria-label="Copy {1}">Copy</button></div>'
+        '<button type="button" class="ft-pick" data-copy aria-label="Copy {1}">Copy</button></div>'
     ).format(url, whose)
 
 
@@ -340,24 +335,23 @@ def _failure(error: Mapping[str, Any]) -> Markup:
     return error_box(FtlabError(error["what"], why=error.get("why"), try_=error.get("try")))
 
 
-def open_early_warning(known: Mapping[str, Any]) -> Markup:
-    left = max(0, known["planned"] - known["votes"])
+def open_early_warning(known: ProgressJson) -> Markup:
     text = (
-        f"{count(left)} of the planned votes are missing. Looking early and stopping when it suits finds differences "
-        "too often. The tally will stay open, and the verdict and every report will say that it was opened "
-        f"early, after {counted(known['votes'], 'vote')}."
+        f"So far there are {blind_tests.votes_in_words(known)}. Looking early and stopping when it suits finds "
+        "differences too often. The tally will stay open, and the verdict and every report will say that it was opened "
+        "early."
     )
     return heading("Open the tally early?") + notice(text, kind="warn")
 
 
-def close_warning(known: Mapping[str, Any]) -> Markup:
-    left = known["planned"] - known["votes"]
+def close_warning(known: ProgressJson) -> Markup:
     text = "Voting closes. The verdict uses the votes so far."
-    if left > 0:
-        text += f" {count(left)} of the planned votes are missing, so the test may end without a verdict."
+    if known["votes"] < (known["planned"] or 0):
+        text += f" There are {blind_tests.votes_in_words(known)}, so the test may end without a verdict."
     return heading("Close the test?") + notice(text, kind="warn")
 
 
-def delete_warning(known: Mapping[str, Any]) -> Markup:
-    text = f"This deletes the test, its answers and {counted(known['votes'], 'vote')}. It cannot be undone."
+def delete_warning(known: ProgressJson) -> Markup:
+    votes = counted(blind_tests.votes_of_people(known)[0], "vote")
+    text = f"This deletes the test, its answers and {votes}. It cannot be undone."
     return heading("Delete the test?") + notice(text, kind="bad")

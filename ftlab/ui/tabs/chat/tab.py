@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
@@ -23,7 +24,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import AsTrained, asked_of
-from ftlab.data.splits import FEWEST_ROWS
+from ftlab.data.splits import FEWEST_TO_PART
 from ftlab.errors import InputError, shorten
 from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
 from ftlab.ui import run_files, run_names
@@ -42,8 +43,39 @@ _AS_IT_IS = "Training used the rows without a chat template, so your message get
 SUGGESTIONS = 3  # held-out prompts to press
 _LONGEST = 110  # characters of one on its button
 _OTHER = 0.7  # default temperature of alternative answers: greedy decoding would repeat the same answer
-# Sessions that asked to stop. Only a signal between two handlers; the conversation is in the session's state.
-_stops: dict[str, threading.Event] = {}
+_DRAWN_EVERY = 0.4  # seconds; a slow browser falls behind a faster answer, and then draws parts of one that was left
+
+
+@dataclass
+class _Answering:
+    """How an answer that is being written is ended by another handler of the same session."""
+
+    run: str  # its id
+    ended: threading.Event = field(default_factory=threading.Event)
+    instead: Markup | None = None  # what replaces the conversation if it was left; None: the answer so far is kept
+
+
+# One for each session whose answer is being written. The conversation itself is in the session's state.
+_answering: dict[str, _Answering] = {}
+# (run, conversation) by the browser's key, the latest last, for pages that are loaded again. The browser holds the key
+# only, so what it sends is never taken for answers.
+_kept: dict[str, tuple[str, list[Turn]]] = {}
+_MOST_KEPT, _MOST_TURNS = 32, 50
+
+
+def keep_conversation(key: str | None, run_id: str | None, turns: list[Turn]) -> None:
+    """Keep the conversation of a browser until the app ends, or drop it if it is empty."""
+    _kept.pop(key or "", None)
+    if key and run_id and turns:
+        _kept[key] = (run_id, turns[-_MOST_TURNS:])
+        for oldest in list(_kept)[:-_MOST_KEPT]:
+            _kept.pop(oldest, None)
+
+
+def kept_conversation(key: str | None, run_id: str | None) -> list[Turn]:
+    """The conversation of a browser with the run; empty if there is none."""
+    run, turns = _kept.get(key or "", ("", []))
+    return turns if run == run_id else []
 
 
 NAME, TITLE = "chat", "Chat"
@@ -80,6 +112,7 @@ class ChatTab:
     votes: gr.HTML
     turns: gr.State
     partner: gr.State  # the run of the displayed conversation; None before the first message
+    key: gr.BrowserState  # random, of this browser: see `keep_conversation`
 
 
 def build(workspace: Workspace) -> ChatTab:
@@ -155,19 +188,26 @@ def build(workspace: Workspace) -> ChatTab:
                 min_width=180,
             )
     asks = (as_trained, strength, system, tools, temperature, length)
-    return ChatTab(run, banner, *asks, log, text, send, stop, clear, message, kept, gr.State([]), gr.State(None))
+    states = (gr.State([]), gr.State(None), gr.BrowserState("", storage_key="ftlab_chat"))
+    return ChatTab(run, banner, *asks, log, text, send, stop, clear, message, kept, *states)
 
 
 def wire(tab: ChatTab, page: Page) -> None:
     workspace = page.workspace
+    idle = {tab.send: gr.update(visible=True), tab.stop: gr.update(visible=False)}
 
     def say(
-        request: gr.Request, run_id: str | None, text: str, turns: list[Turn], *settings: Any
+        request: gr.Request, run_id: str | None, text: str, turns: list[Turn], key: str | None, *settings: Any
     ) -> Iterator[dict[Any, Any]]:
-        yield from answer(request, run_id, text, turns, Settings(*settings))
+        yield from answer(request, run_id, text, turns, key, Settings(*settings))
 
     def ask(
-        event: gr.EventData, request: gr.Request, run_id: str | None, turns: list[Turn], *settings: Any
+        event: gr.EventData,
+        request: gr.Request,
+        run_id: str | None,
+        turns: list[Turn],
+        key: str | None,
+        *settings: Any,
     ) -> Iterator[dict[Any, Any]]:
         """A press on a suggestion, or a request for other answers to the last message."""
         act, _, place = str(event._data["value"]).partition(":")
@@ -176,18 +216,19 @@ def wire(tab: ChatTab, page: Page) -> None:
             if not turns:
                 raise InputError("There is no message to answer again", try_="write one first")
             varied = replace(chosen, temperature=chosen.temperature or _OTHER)
-            yield from answer(request, run_id, turns[-1]["user"], turns[:-1], varied, keeps=turns)
+            yield from answer(request, run_id, turns[-1]["user"], turns[:-1], key, varied, keeps=turns)
             return
         offered = suggestions(run_files.chosen_run(workspace, run_id, answers=True))
         if not place.isdigit() or int(place) >= len(offered):
             raise InputError("This prompt is no longer offered", try_="choose the run again")
-        yield from answer(request, run_id, offered[int(place)], turns, chosen)
+        yield from answer(request, run_id, offered[int(place)], turns, key, chosen)
 
     def answer(
         request: gr.Request,
         run_id: str | None,
         text: str,
         turns: list[Turn],
+        key: str | None,
         settings: Settings,
         keeps: list[Turn] | None = None,
     ) -> Iterator[dict[Any, Any]]:
@@ -195,7 +236,25 @@ def wire(tab: ChatTab, page: Page) -> None:
         run = run_files.chosen_run(workspace, run_id, answers=True)
         if not (text or "").strip():
             raise InputError("There is no message to answer", try_="type one first")
-        ended = _stops[request.session_hash or ""] = threading.Event()
+        answering = _answering[request.session_hash or ""] = _Answering(run.id)
+        try:
+            yield from write(answering, run, text, turns, key, settings, keeps)
+            if answering.instead is not None:
+                # Drawn once more: a part of the answer, or all of it, may have reached the page after the conversation
+                # was left.
+                yield {tab.log: answering.instead, tab.turns: [], tab.partner: None, **idle}
+        finally:
+            _answering.pop(request.session_hash or "", None)
+
+    def write(
+        answering: _Answering,
+        run: RunDirectory,
+        text: str,
+        turns: list[Turn],
+        key: str | None,
+        settings: Settings,
+        keeps: list[Turn] | None,
+    ) -> Iterator[dict[Any, Any]]:
         at = AS_TRAINED if settings.strength is None else round(float(settings.strength), 2)
         read = same_strength(turns, at)
         afresh = AFRESH if turns and not read else ""
@@ -204,8 +263,8 @@ def wire(tab: ChatTab, page: Page) -> None:
         turn |= {"id": uuid.uuid4().hex, "run": run.id, "temperature": temperature}
         other = f"Regenerated at temperature {temperature:g}." if keeps is not None else ""
         busy = {tab.send: gr.update(visible=False), tab.stop: gr.update(visible=True)}
-        idle = {tab.send: gr.update(visible=True), tab.stop: gr.update(visible=False)}
         yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", tab.partner: run.id, **busy}
+        due = 0.0
         try:
             ensure("transformers")
             from ftlab.evaluation.duet import load_duet, threads_beside_a_run
@@ -223,26 +282,32 @@ def wire(tab: ChatTab, page: Page) -> None:
             )
             with contextlib.closing(answers):
                 for part in answers:
+                    if answering.instead is not None:
+                        break
                     notes = " ".join(filter(None, [afresh, other, note(part)]))
                     turn = {**turn, "base": part.base, "adapted": part.adapted, "note": notes}
-                    if ended.is_set() and not part.done:
+                    if answering.ended.is_set() and not part.done:
                         turn["note"] = "Stopped by you."
                         break
-                    yield {tab.log: conversation([*turns, turn], busy=not part.done)}
+                    if part.done or time.monotonic() >= due:
+                        yield {tab.log: conversation([*turns, turn], busy=not part.done)}
+                        due = time.monotonic() + _DRAWN_EVERY
         except Exception:
             # The message returns to the box, so an error loses nothing typed.
             before = turns if keeps is None else keeps
-            yield {tab.log: drawn(run, before), tab.text: text if keeps is None else "", **idle}
+            log = drawn(run, before) if answering.instead is None else answering.instead
+            yield {tab.log: log, tab.text: text if keeps is None else "", **idle}
             raise
-        finally:
-            _stops.pop(request.session_hash or "", None)
+        if answering.instead is not None:
+            return
         # Incomplete answers are not offered for a vote.
         if turn["note"] != "Stopped by you.":
             turn["prompts"] = votes.prompts(
                 run, read, turn["user"], as_trained=settings.as_trained, system=system, tools=settings.tools
             )
         turns = [*turns, turn]
-        yield {tab.log: drawn(run, turns), tab.turns: turns, **idle}
+        # Kept before the page can go on: it may be loaded again at once.
+        yield {tab.log: drawn(run, turns), tab.turns: turns, **idle, **keep(key, run.id, turns)}
 
     def vote(run_id: str | None, turns: list[Turn], event: gr.EventData) -> dict[Any, Any]:
         """Handle a thumb, a choice of the better answer, or a request to edit the last message."""
@@ -263,36 +328,62 @@ def wire(tab: ChatTab, page: Page) -> None:
         return {tab.turns: turns, tab.log: drawn(run, turns), tab.votes: kept_votes(workspace)}
 
     def stop(request: gr.Request) -> None:
-        asked = _stops.get(request.session_hash or "")
-        if asked is not None:
-            asked.set()
+        if answering := _answering.get(request.session_hash or ""):
+            answering.ended.set()
 
-    def clear(run_id: str | None) -> dict[Any, Any]:
+    def leave(request: gr.Request, log: Markup, run_id: str | None = None) -> None:
+        """Ends an answer whose conversation is replaced by `log`, unless it is one of the run chosen."""
+        answering = _answering.get(request.session_hash or "")
+        if answering is not None and answering.run != run_id:
+            answering.instead = log
+            answering.ended.set()
+
+    def clear(request: gr.Request, run_id: str | None, key: str | None) -> dict[Any, Any]:
+        keep_conversation(key, None, [])
         log = about(tab, run_id, workspace)[tab.log]
+        leave(request, log)
         return {tab.turns: [], tab.partner: None, tab.log: log, tab.text: "", tab.votes: ""}
 
-    def choose(run_id: str | None, partner: str | None) -> dict[Any, Any]:
-        updates = about(tab, run_id, workspace)
-        if run_id == partner and partner is not None:
+    def choose(request: gr.Request, run_id: str | None, partner: str | None, key: str | None) -> dict[Any, Any]:
+        updates, answering = about(tab, run_id, workspace), _answering.get(request.session_hash or "")
+        # On a slow page a prompt was pressed before this came: its answer is on the way.
+        on_the_way = answering is not None and answering.run == run_id and answering.instead is None
+        if on_the_way or (run_id == partner and partner is not None):
             return {part: updates[part] for part in (tab.banner, tab.as_trained, tab.system, tab.send)}
+        if run_id and partner is None and (turns := kept_conversation(key, run_id)):  # the page was loaded again
+            log = drawn(run_files.chosen_run(workspace, run_id, answers=True), turns)
+            return {**updates, tab.turns: turns, tab.partner: run_id, tab.log: log}
+        if partner is not None:
+            keep_conversation(key, None, [])
+        leave(request, updates[tab.log], run_id)
         # Text that somebody has begun to type stays.
         return {tab.turns: [], tab.partner: None, **updates}
 
+    def keep(key: str | None, run_id: str | None, turns: list[Turn]) -> dict[Any, Any]:
+        # Made here, as the key of the browser comes only after the page was opened.
+        mine = key or uuid.uuid4().hex
+        keep_conversation(mine, run_id, turns)
+        return {} if mine == key else {tab.key: mine}
+
     settings = [tab.as_trained, tab.strength, tab.system, tab.tools, tab.temperature, tab.length]  # as in Settings
-    answered = [tab.log, tab.text, tab.turns, tab.partner, tab.send, tab.stop]
+    answered = [tab.log, tab.text, tab.turns, tab.partner, tab.send, tab.stop, tab.key]
     # One answer at a time on the device, whoever asks.
     device: dict[str, Any] = {"box": tab.message, "concurrency_id": "device", "concurrency_limit": 1}
     for trigger in (tab.send.click, tab.text.submit):
-        on(trigger, say, [tab.run, tab.text, tab.turns, *settings], answered, **device)
-    on(tab.log.ask, ask, [tab.run, tab.turns, *settings], answered, **device)
-    on(tab.log.vote, vote, [tab.run, tab.turns], [tab.text, tab.turns, tab.log, tab.votes], box=tab.message)
+        on(trigger, say, [tab.run, tab.text, tab.turns, tab.key, *settings], answered, **device)
+    on(tab.log.ask, ask, [tab.run, tab.turns, tab.key, *settings], answered, **device)
+    # Every press counts, even while an earlier one is at work: by itself Gradio drops it.
+    voted = [tab.text, tab.turns, tab.log, tab.votes]
+    on(tab.log.vote, vote, [tab.run, tab.turns], voted, box=tab.message, trigger_mode="multiple")
     on(tab.stop.click, stop, [], [], queue=False)
+    # Not fired by what empties it, which is not queued.
+    on(tab.turns.change, keep, [tab.key, tab.partner, tab.turns], [tab.key], queue=False)
     emptied = [tab.turns, tab.partner, tab.log, tab.text, tab.votes]
-    on(tab.clear.click, clear, [tab.run], emptied, box=tab.message, queue=False)
+    on(tab.clear.click, clear, [tab.run, tab.key], emptied, box=tab.message, queue=False)
     on(
         tab.run.change,
         choose,
-        [tab.run, tab.partner],
+        [tab.run, tab.partner, tab.key],
         [tab.turns, tab.partner, tab.log, tab.banner, tab.as_trained, tab.system, tab.strength, tab.send],
         box=tab.message,
         queue=False,
@@ -366,14 +457,15 @@ def kept_votes(workspace: Workspace) -> Markup:
         return Markup("")
     amounts = " and ".join(counted(number, kind) for number, kind in ((pairs, "pair"), (thumbs, "thumb")) if number)
     enough = "The Preferences tab can learn from them."
-    if pairs < FEWEST_ROWS and thumbs < FEWEST_ROWS:
-        enough = f"The Preferences tab can learn from them once there are {FEWEST_ROWS} pairs or thumbs."
+    if pairs < FEWEST_TO_PART and thumbs < FEWEST_TO_PART:
+        enough = f"The Preferences tab can learn from them once there are {FEWEST_TO_PART} pairs or thumbs."
     return notice(f"Saved: {amounts}. {enough}", kind="good")
 
 
 def nobody_yet() -> Markup:
     return empty(
-        "No trained model yet.", "Train one on the Train tab, then chat with it here, side by side with its base."
+        "No model to chat with yet.",
+        "Train one on the Train tab. Once its evaluation is done, chat with it here, side by side with its base.",
     )
 
 

@@ -23,7 +23,8 @@ from ftlab.config import STARTER, DataConfig, build_config
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import Finding, job
 from ftlab.data.checks.job import Job, Request
-from ftlab.data.versions import Version, person, taken
+from ftlab.data.version_store import Version
+from ftlab.data.versions import person, taken
 from ftlab.errors import InputError
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import PICK_JS, count, error_box, notice, stop_note

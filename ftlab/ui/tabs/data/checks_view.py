@@ -152,8 +152,7 @@ def line_of(status: Status | None, report: dict[str, Any] | None) -> Markup:
         share = "" if status.share is None else f" {status.share:.0%}"
         return Markup('<span class="ft-help" role="status" aria-live="off">Checking …{}</span>').format(share)
     if report is not None:
-        notes = sum(finding["severity"] == "note" for finding in report["findings"])
-        serious = len(report["findings"]) - notes + len(data_findings.shortages(report))
+        notes, serious = sum(finding["severity"] == "note" for finding in report["findings"]), _serious(report)
         things = f"{count(serious)} thing{'' if serious == 1 else 's'} to look at"
         nothing = "Nothing found" if not notes else f"{count(notes)} note{'' if notes == 1 else 's'}"
         text, kind = (things, "warn") if serious else (nothing, "info" if notes else "good")
@@ -166,6 +165,18 @@ def line_of(status: Status | None, report: dict[str, Any] | None) -> Markup:
     return head + Markup(
         '<button type="button" class="ft-badge ft-badge-button ft-{}" data-pick="{}">{}</button>'
     ).format(kind, value, text)
+
+
+def _serious(report: dict[str, Any]) -> int:
+    """How many errors, warnings and shortages a report holds."""
+    notes = sum(finding["severity"] == "note" for finding in report["findings"])
+    return len(report["findings"]) - notes + len(data_findings.shortages(report))
+
+
+def serious_in(job_id: str | None, workspace: Workspace) -> int:
+    """As `_serious`, of the check `job_id`; 0 without a report."""
+    report = Job(workspace.checks_folder / job_id).report() if job_id else None
+    return _serious(report) if report else 0
 
 
 def open_row(

@@ -23,7 +23,8 @@ from ftlab.config import DataConfig
 from ftlab.core.workspace import Workspace
 from ftlab.data import curation as drafts
 from ftlab.data.curation import was_json
-from ftlab.data.versions import Version, create
+from ftlab.data.version_store import Version
+from ftlab.data.versions import create
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.kit.events import on
 from ftlab.ui.kit.html import empty, error_box, notice

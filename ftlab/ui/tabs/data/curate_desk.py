@@ -10,11 +10,12 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import DataConfig
+from ftlab.core.words import byte_size
 from ftlab.core.workspace import Workspace
 from ftlab.data import curation as drafts
 from ftlab.data.curation import Change, Draft
 from ftlab.data.inspection import MOST_HITS, EveryRow, every_row, holds
-from ftlab.data.versions import PREFIX, Version, VersionRow, history
+from ftlab.data.version_store import PREFIX, Version, VersionRow, history
 from ftlab.errors import InputError
 from ftlab.ui.kit.html import count, join, notice
 from ftlab.ui.kit.row_card import Seen
@@ -179,7 +180,7 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
     if desk.rows.version is None and len(desk.rows) > LARGE:
         parts.append(
             notice(
-                f"These are {count(len(desk.rows))} rows, about {desk.rows.megabytes():,.0f} MB of text. "
+                f"These are {count(len(desk.rows))} rows, about {byte_size(desk.rows.text_bytes())} of text. "
                 "Each version is a compressed copy, so saving takes a while. Searches return the first "
                 f"{MOST_HITS:,}.",
                 kind="warn",

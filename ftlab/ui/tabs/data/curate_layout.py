@@ -103,6 +103,12 @@ def _button(text: str, name: str, **settings: Any) -> gr.Button:
     return gr.Button(text, elem_id=f"data_curate_{name}", **(_LOOKS | settings))
 
 
+def _text(name: str, label: str, placeholder: str, **settings: Any) -> gr.Textbox:
+    """A text box beside a button, without a frame of its own."""
+    looks = {"show_label": False, "container": False, "max_lines": 1, "scale": 3, "min_width": 180}
+    return gr.Textbox(label=label, placeholder=placeholder, elem_id=f"data_curate_{name}", **(looks | settings))
+
+
 def _build_saving() -> dict[str, Any]:
     parts: dict[str, Any] = {}
     parts["who"] = gr.Textbox(
@@ -151,16 +157,7 @@ def _build_tools() -> dict[str, Any]:
     with gr.Row(elem_classes="ft-pager ft-curate-pager"):
         parts["previous"] = _button("Previous", "previous", scale=0, min_width=100)
         parts["next"] = _button("Next", "next", scale=0, min_width=100)
-        parts["number"] = gr.Textbox(
-            show_label=False,
-            container=False,
-            label="Row number",
-            placeholder="row number",
-            max_lines=1,
-            elem_id="data_curate_number",
-            scale=0,
-            min_width=120,
-        )
+        parts["number"] = _text("number", "Row number", "row number", scale=0, min_width=120)
         parts["go"] = _button("Go", "go", scale=0, min_width=60)
     return parts
 
@@ -173,31 +170,12 @@ def _build_verdict() -> dict[str, Any]:
         parts["none"] = _button("No mark", "none", size="lg")
         parts["edit"] = _button("Edit", "edit", size="lg")
     with gr.Row(elem_classes="ft-with-button"):
-        parts["reason"] = gr.Textbox(
-            show_label=False,
-            container=False,
-            label="Reason for excluding",
-            placeholder="why training should skip this row",
-            max_lines=1,
-            max_length=300,
-            elem_id="data_curate_reason",
-            scale=3,
-            min_width=180,
-        )
+        parts["reason"] = _text("reason", "Reason for excluding", "why training should skip this row", max_length=300)
         parts["exclude"] = _button("Exclude", "exclude", scale=1, min_width=110)
         parts["back"] = _button("Bring back", "back", scale=1, min_width=110, visible=False)
     with gr.Row(elem_classes="ft-with-button"):
-        parts["note"] = gr.Textbox(
-            show_label=False,
-            container=False,
-            label="Note",
-            placeholder="a note for others; changes nothing else",
-            max_lines=3,
-            max_length=2000,
-            elem_id="data_curate_note",
-            scale=3,
-            min_width=180,
-        )
+        hint = "a note for others; changes nothing else"
+        parts["note"] = _text("note", "Note", hint, max_lines=3, max_length=2000)
         parts["annotate"] = _button("Add the note", "annotate", scale=1, min_width=110)
     parts["onwards"] = gr.Checkbox(
         True, label="Go to the next row after each judgment", container=False, elem_id="data_curate_onwards"

@@ -73,9 +73,8 @@ def totals(report: Mapping[str, Any]) -> Markup:
     looked_at += ", those held out included"  # the Data tab counts them separately
     took = duration(max(1, sum(report["seconds"].values())))
     if not findings:
-        partly = report["stopped"] or checked < rows or not report.get("usable", 1)
-        text = nothing_wrong({"usable": 1, "unread": []} | dict(report))  # reports of earlier versions have neither
-        told = notice(f"{text} {looked_at}, checked in {took}.", kind="warn" if partly else "good")
+        partly = report["stopped"] or checked < rows or not report["usable"]
+        told = notice(f"{nothing_wrong(report)} {looked_at}, checked in {took}.", kind="warn" if partly else "good")
         return told + _short_of(report) + _notes(report)
     line = Markup('<p class="ft-totals"><strong>{}, {} and {}</strong> in {}, checked in {}.</p>').format(
         *numbers, looked_at, took

@@ -9,8 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import DataConfig, OptimisationConfig
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import cell_as_text
+from ftlab.data.shapes import is_trained
 from ftlab.errors import FtlabError, shorten
 from ftlab.ui.background import ensure
 from ftlab.ui.kit.html import count, error_box, heading, join, list_items, pick_button, table
@@ -25,8 +27,7 @@ def page_count(inspection: Any, split: str | None) -> int:
 
 def _used_first(inspection: Any) -> list[str]:
     """The columns, starting with those that training reads: a phone shows the first two."""
-    used = set(inspection.detected.columns.values()) if inspection.detected else set()
-    return sorted(inspection.columns, key=lambda column: column not in used)
+    return sorted(inspection.columns, key=lambda column: not _parts(inspection, column))
 
 
 def page_table(inspection: Any, page: int, row: int, split: str | None, search: str) -> Markup:
@@ -122,6 +123,8 @@ def _as_tokens(messages: Any, base: str, max_length: int) -> Markup:
         lines.append(f"The stop token {tokenizer.decode(learned[-1:])} is trained, so the model learns to end.")
     else:
         lines.append("No stop token is trained here: the model would not learn when to end.")
+    if context := sum(not is_trained(turn) for turn in messages):
+        lines.append(f"{counted(context, 'answer')} with weight 0: not trained, only read.")
     lines += encoded.notes
     if length > max_length:
         lines.append(f"It is longer than max_length ({max_length:,} tokens) and would be left out of training.")
@@ -185,10 +188,15 @@ def _rows_in(inspection: Any, split: str | None) -> tuple[str, int]:
 
 
 def _part(inspection: Any, column: str) -> Markup:
-    roles = [
-        part for part, name in (inspection.detected.columns if inspection.detected else {}).items() if name == column
-    ]
-    return join(Markup(' <span class="ft-badge ft-info">{}</span>').format(part) for part in roles)
+    return join(Markup(' <span class="ft-badge ft-info">{}</span>').format(part) for part in _parts(inspection, column))
+
+
+def _parts(inspection: Any, column: str) -> list[str]:
+    """The roles of a column."""
+    detected = inspection.detected
+    parts = [part for part, name in detected.columns.items() if name == column] if detected else []
+    also = detected is not None and detected.choices is not None and column in detected.choices.columns
+    return [*parts, "choices"] if also and "choices" not in parts else parts
 
 
 def _clipped(text: str) -> str:

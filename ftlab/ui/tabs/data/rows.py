@@ -39,6 +39,7 @@ PARTS = {
     "label": "Label",
     "history": "Earlier turns",
     "tools": "Tools",
+    "choices": "Choices",
     "first": "First of two answers",
     "second": "Second of two answers",
     "winner": "Which one won",
@@ -81,9 +82,7 @@ def build(form: forms.Form) -> RowsPanel:
         split = gr.Dropdown([], label="Split", elem_id="data_split", scale=1, min_width=130, visible=False)
     rows = gr.HTML(elem_id="data_table", js_on_load=PICK_JS)
     with gr.Row(elem_classes="ft-pager"):
-        previous = gr.Button("Previous", elem_id="data_previous", size="sm", scale=0, min_width=90)
-        page = gr.Number(1, label="Page", precision=0, elem_id="data_page", scale=0, min_width=90)
-        next_ = gr.Button("Next", elem_id="data_next", size="sm", scale=0, min_width=90)
+        previous, page, next_ = forms.pager("data")
         row = gr.Number(0, label="Row shown", precision=0, elem_id="data_row", scale=0, min_width=120)
     with gr.Accordion(
         "Which column is which, system prompt, prompt template", open=False, elem_id="data_mapping"
@@ -201,7 +200,7 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
     searched = any_of(panel.search.submit, panel.find.click, panel.split.input)
     turning: dict[str, Any] = {"progress": "minimal", "show_progress_on": panel.rows, "trigger_mode": "always_last"}
     on(searched, first, paging, **turning, **turned)
-    on(panel.rows.pick, pick, [], [panel.row], box=panel.message)
+    on(panel.rows.pick, pick, [], [panel.row], box=panel.message, trigger_mode="multiple")
     chosen = (panel.row.change, panel.split.input, context.base.change, context.max_length.change)
     on(any_of(*chosen, *(text.change for text in _texts(panel))), render, reads, **shows)
     for dropdown in panel.parts.values():

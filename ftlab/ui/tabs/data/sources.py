@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -13,10 +11,11 @@ from typing import Any
 import gradio as gr
 
 from ftlab.config import DataConfig
-from ftlab.core.files import file_name
+from ftlab.core.files import keep_copy
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.readers import SUFFIXES
-from ftlab.data.versions import Version, history
+from ftlab.data.version_store import Version, history
 from ftlab.errors import InputError
 from ftlab.ui import run_files
 from ftlab.ui.run_names import source_title, version_name
@@ -78,7 +77,7 @@ def is_first_visit(workspace: Workspace) -> bool:
 
 
 def version_title(version: Version) -> str:
-    return f"Version {version.number} of {version_name(version.name)} ({version.total:,} rows)"
+    return f"Version {version.number} of {version_name(version.name)} ({counted(version.total, 'row')})"
 
 
 def keep_upload(path: Path, workspace: Workspace) -> Path:
@@ -87,15 +86,3 @@ def keep_upload(path: Path, workspace: Workspace) -> Path:
     if path.suffix.lower() not in FILE_TYPES:
         raise InputError("This file type is not supported", given=path.name, allowed=", ".join(FILE_TYPES))
     return keep_copy(path, workspace.uploads)
-
-
-def keep_copy(path: Path, folder: Path) -> Path:
-    """A copy of an uploaded file in `folder`, under its own name. Each content has its own folder, so the same file is
-    stored once."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-    target = folder / digest / f"{file_name(path.stem, 'data')[:60]}{path.suffix.lower()}"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    return target

@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig
 from ftlab.core.words import counted
-from ftlab.data.conversion import likely_texts
+from ftlab.data.cells import likely_texts
 from ftlab.data.formats import PREFERENCES
+from ftlab.data.shapes import is_trained
 from ftlab.data.tool_calls import TOOL, TOOLS
 from ftlab.errors import InputError, shorten
 from ftlab.ui.kit.html import count, facts, heading, join, list_items, percent
@@ -73,7 +74,8 @@ def _task(detected: Any) -> Markup:
     if detected.template and "prompt" not in roles:
         return Markup("Your template to {}").format(of("completion"))
     judged = Markup(", judged by {}").format(of("label")) if "label" in roles else Markup("")
-    return Markup("{} to {}{}").format(of("prompt", "input"), of("completion"), judged)
+    asked = of("prompt", "input") + Markup(" with its choices" if detected.choices else "")
+    return Markup("{} to {}{}").format(asked, of("completion"), judged)
 
 
 def bubbles(inspection: Any) -> Markup:
@@ -90,7 +92,8 @@ def bubbles(inspection: Any) -> Markup:
         # From the last question on: tool calls and their replies are between it and the answer.
         last = max((at for at, turn in enumerate(spoken) if turn["role"] == "user"), default=len(spoken) - 2)
         pairs.append(
-            join(_bubble(turn["role"], turn["content"]) for turn in spoken[last:]) + _rejected(inspection, row)
+            join(_bubble(turn["role"], turn["content"], trained=is_trained(turn)) for turn in spoken[last:])
+            + _rejected(inspection, row)
         )
     if not pairs:
         return Markup("")
@@ -98,9 +101,9 @@ def bubbles(inspection: Any) -> Markup:
     return Markup('<ul class="ft-bubbles ft-content" aria-label="The first rows">{}</ul>').format(rows)
 
 
-def _bubble(role: str, text: str, name: str = "") -> Markup:
+def _bubble(role: str, text: str, name: str = "", *, trained: bool = True) -> Markup:
     names = {"user": "Prompt", "assistant": "Call" if "<tool_call>" in text else "Answer", TOOL: "Reply of the tool"}
-    name = name or names.get(role, "Text")
+    name = (name or names.get(role, "Text")) + ("" if trained else ", not trained")
     return Markup(
         '<div class="ft-bubble ft-of-{}"><span class="ft-pane-name">{}</span><div class="ft-text">{}</div></div>'
     ).format(role, name, shorten(text.strip(), _CHARACTERS))

@@ -17,21 +17,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import yaml
 from markupsafe import Markup
 
-from ftlab.config import STARTER, DataConfig, build_config
+from ftlab.config import STARTER, DataConfig, RunConfig, build_config
+from ftlab.core.files import keep_copy
 from ftlab.core.workspace import Workspace
 from ftlab.data.curation import unread
 from ftlab.data.documents import SUFFIXES, is_document
 from ftlab.data.load import encoding_of, find_source, forget_encoding, remember
-from ftlab.data.versions import PREFIX, find
+from ftlab.data.version_store import PREFIX, find
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.kit import forms
-from ftlab.ui.kit.events import any_of, cover_page, message_box, on
+from ftlab.ui.kit.events import any_of, cover_page, message_box, on, reveal
 from ftlab.ui.kit.html import COVER, PICK_JS, error_box, notice
 from ftlab.ui.page import Door, Page, kept_choices, remember_choice
 from ftlab.ui.tabs.data import checks as data_checks
@@ -45,10 +46,12 @@ from ftlab.ui.tabs.data.sources import (
     DataContext,
     config_of,
     is_first_visit,
-    keep_copy,
     keep_upload,
     source_choices,
 )
+
+if TYPE_CHECKING:
+    from ftlab.evaluation.remedies import Answers
 
 PANELS: dict[str, tuple[str, ModuleType]] = {
     "checks": ("Checks", data_checks),
@@ -72,8 +75,8 @@ _OPEN_PANEL = """() => {
   document.querySelector('#data_details_box').classList.add('ft-open');
   document.querySelector('#data_details').setAttribute('aria-expanded', true);
   document.querySelector('#data_panel_%s-button').click();
-  document.querySelector('#data_details').scrollIntoView({block: 'start'});
-}"""
+  (REVEAL)();
+}""".replace("REVEAL", reveal("#data_details", "start"))
 
 
 @dataclass(frozen=True)
@@ -373,6 +376,17 @@ def unread_rows(config: DataConfig, workspace: Workspace) -> int:
     return len(unread(find(config.source, workspace))) if config.source.startswith(PREFIX) else 0
 
 
+def can_train(config_json: str | None, workspace: Workspace) -> bool:
+    """Whether the current data can be trained on as they are."""
+    if config_json is None:
+        return False
+    config = DataConfig.model_validate_json(config_json)
+    try:
+        return not data_rows.inspected(config, workspace).problem and not unread_rows(config, workspace)
+    except FtlabError:  # it is gone
+        return False
+
+
 def _source_of(config_json: str | None) -> tuple[str, str | None] | None:
     config = DataConfig.model_validate_json(config_json) if config_json else None
     return (config.source, config.subset) if config else None
@@ -413,9 +427,12 @@ def _follow(looks: Sequence[Any], module: ModuleType, panel: Any, config_json: g
 
 
 def doors(tab: DataTab, page: Page) -> dict[str, Door]:
-    source = tab.form.components["data.source"]
+    write, train = tab.panels["write"], page.parts["train"].form
 
-    def choose(name: str) -> dict[Any, Any]:
-        return {source: gr.update(choices=source_choices(page.workspace, name), value=name)}
+    def answer(carried: tuple[RunConfig, Answers]) -> dict[Any, Any]:
+        """Write is opened to have the prompts of a run answered anew; its settings wait on the Train tab."""
+        config, answers = carried
+        return {**train.fill(config), **data_write.opened_for(write, answers, page.workspace)}
 
-    return {"source": Door([source], choose)}
+    opens = _OPEN_PANEL % ("#data_panels", "write")
+    return {"answers": Door([*train.inputs, *data_write.filled(write)], answer, js=opens)}

@@ -21,8 +21,10 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import DataConfig, RunConfig, build_config
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
-from ftlab.data.versions import PREFIX, Version, create, delete, find, history, used_by
+from ftlab.data.version_store import PREFIX, Version, find, history
+from ftlab.data.versions import create, delete, used_by
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.kit.events import offer_file, on, press
 from ftlab.ui.kit.html import count, details, join, list_items, notice, preformatted, table
@@ -350,7 +352,7 @@ def download(data: DataConfig, kind: str, workspace: Workspace) -> tuple[dict[st
                 for path in paths:
                     archive.write(path, path.name)
             offered = offer_file(packed, f"{name}.zip")
-    saved = ", ".join(f"{rows:,} rows of {Path(path).stem}" for path, rows in done.files.items())
+    saved = ", ".join(f"{counted(rows, 'row')} of {Path(path).stem}" for path, rows in done.files.items())
     lines = [f"{count(rows)} left out: {reason}." for reason, rows in done.left_out.items()]
     lines += done.notes or []
     listed = list_items(lines)

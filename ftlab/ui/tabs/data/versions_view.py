@@ -14,7 +14,7 @@ from ftlab.config import DataConfig
 from ftlab.core.workspace import Workspace
 from ftlab.data.curation import Diff, diff
 from ftlab.data.inspection import EveryRow, every_row
-from ftlab.data.versions import PREFIX, Version, VersionRow, find, history
+from ftlab.data.version_store import PREFIX, Version, VersionRow, find, history
 from ftlab.ui import run_files
 from ftlab.ui.kit.html import badge, count, details, empty, join, notice, pick_button, table, when
 from ftlab.ui.kit.row_card import cell, readable

@@ -1,14 +1,14 @@
-"""Write: let a model write rows, about documents or similar to the current rows. Nothing is sent before its cost is
-shown.
+"""Write: let a model write rows, about documents or similar to the current rows, or answer the prompts of a run.
+Nothing is sent before its cost is shown.
 
 The work is a separate process (`synthesis/job.py`). It creates a version, which a person reviews in Curate before
 training on it.
 
 elem_ids: `data_write_kind`, `data_write_documents` (box: `data_write_upload`, `data_write_listed`, `data_write_clear`,
-`data_write_like`), `data_write_who`, `data_write_url`, `data_write_model`, `data_write_rows`, `data_write_more`
-(folded: `data_write_each`, `data_write_price_in`, `data_write_price_out`, `data_write_judge`), `data_write_look`,
-`data_write_send`, `data_write_stop`, `data_write_message`, `data_write_plan`, `data_write_result`, `data_write_read`,
-`data_write_accept`.
+`data_write_like`), `data_write_run`, `data_write_who`, `data_write_url`, `data_write_model`, `data_write_rows`,
+`data_write_more` (folded: `data_write_each`, `data_write_price_in`, `data_write_price_out`, `data_write_judge`),
+`data_write_look`, `data_write_send`, `data_write_stop`, `data_write_message`, `data_write_plan`, `data_write_result`,
+`data_write_read`, `data_write_accept`.
 """
 
 from __future__ import annotations
@@ -16,33 +16,40 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import STARTER
 from ftlab.core.endpoint import WRITER, find_key
+from ftlab.core.files import keep_copy
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.curation import accept_unread, unread
 from ftlab.data.documents import SUFFIXES
-from ftlab.data.versions import Version, find, person
+from ftlab.data.version_store import Version, find
+from ftlab.data.versions import person
 from ftlab.errors import FtlabError, InputError
 from ftlab.synthesis import job
 from ftlab.synthesis.job import Request
 from ftlab.synthesis.plan import build_settings, plan
-from ftlab.synthesis.writing import CASES, DOCUMENTS, PARAPHRASES
-from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.synthesis.writing import ANSWERS, CASES, DOCUMENTS, PARAPHRASES
+from ftlab.ui import run_files, run_names
+from ftlab.ui.kit.events import any_of, message_box, on, reveal
 from ftlab.ui.kit.forms import price, whole_number
 from ftlab.ui.kit.html import count, error_box, list_items, notice, stop_note
-from ftlab.ui.tabs.data.sources import DataContext, config_of, keep_copy
+from ftlab.ui.tabs.data.sources import DataContext, config_of
+
+if TYPE_CHECKING:
+    from ftlab.evaluation.remedies import Answers
 
 _POLL_SECONDS = 1.0
 _KINDS = [
     ("Questions and answers about documents", DOCUMENTS),
     ("New cases like the current data", CASES),
     ("Rewordings of its prompts", PARAPHRASES),
+    ("Other answers to the training prompts of a run", ANSWERS),
 ]
 _ADDRESS, _BASE = "address", "base"
 _OPEN_CURATE = "() => setTimeout(() => document.querySelector('#data_panel_curate-button')?.click(), 150)"
@@ -56,6 +63,7 @@ class Panel:
     listed: gr.HTML
     clear: gr.Button
     like: gr.Checkbox
+    run: gr.Dropdown
     who: gr.Radio
     url: gr.Textbox
     model: gr.Textbox
@@ -104,9 +112,12 @@ def build() -> Panel:
         parts["like"] = gr.Checkbox(
             False, label="Follow the form and style of the current data", elem_id="data_write_like"
         )
+    parts["run"] = gr.Dropdown(
+        [], value=None, label="Run", allow_custom_value=True, visible=False, elem_id="data_write_run"
+    )
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         parts["who"] = gr.Radio(
-            [("A model at an address", _ADDRESS), ("The base on the Train tab, on this machine", _BASE)],
+            _writers(DOCUMENTS),
             value=_ADDRESS,
             label="Who writes",
             elem_id="data_write_who",
@@ -161,13 +172,14 @@ def show(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[An
 def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) -> None:
     """Wire the handlers of the panel. `who` names the person for the new version."""
     workspace = context.workspace
-    form = [panel.kind, panel.documents, panel.like, panel.who, panel.url, panel.model, panel.rows, panel.each]
-    form += [panel.price_in, panel.price_out, panel.judge, context.config_json, context.base]
+    form = [panel.kind, panel.documents, panel.like, panel.run, panel.who, panel.url, panel.model, panel.rows]
+    form += [panel.each, panel.price_in, panel.price_out, panel.judge, context.config_json, context.base]
 
     def request_of(
         kind: str,
         documents: list[str],
         like: bool,
+        run_id: str | None,
         writer: str,
         url: str | None,
         model: str | None,
@@ -182,24 +194,27 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         if kind == DOCUMENTS and not documents:
             raise InputError("No documents yet", allowed=", ".join(SUFFIXES), try_="upload some above")
         at_address = writer == _ADDRESS
+        run = run_files.chosen_run(workspace, run_id, answers=True) if kind == ANSWERS else None
+        own = run_files.config(run) if run else None
         settings = build_settings(
             url=(url or "").strip() if at_address else None,
             model=model,
-            base=None if at_address else base or STARTER,
+            base=None if at_address else own.model.base if own else base or STARTER,
             each=whole_number("Rows per request", each) or 3,
             rows=whole_number("Rows at most", rows),
             judged=bool(judged),
             price_in=price("The price of input", price_in),
             price_out=price("The price of output", price_out),
         )
-        data = config_of(config_json) if kind != DOCUMENTS or like else None
-        return Request(kind, settings, tuple(documents) if kind == DOCUMENTS else (), data, None, who())
+        data = config_of(config_json) if kind in (CASES, PARAPHRASES) or (kind == DOCUMENTS and like) else None
+        about = tuple(documents) if kind == DOCUMENTS else ()
+        return Request(kind, settings, about, data, None, who(), run.id if run else None)
 
     def look(*values: Any) -> dict[Any, Any]:
         request = request_of(*values)
         planned = plan(job.work_of(request, workspace), workspace)
         lines = list_items(planned.lines())
-        send = f"Write up to {counted(planned.rows, 'row')}" if planned.open else "Show the rows"
+        send = f"Write up to {counted(planned.rows, 'row')}" if planned.open or planned.unjudged else "Show the rows"
         return {
             panel.plan: notice(Markup("<ul>{}</ul>").format(lines)),
             panel.send: gr.update(visible=True, value=send),
@@ -220,8 +235,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         return {panel.message: stop_note(job.stop(folder)), **_progress(panel, workspace)}
 
     def forget() -> dict[Any, Any]:
-        """The displayed cost is invalid once the settings change."""
-        return {panel.plan: "", panel.send: gr.update(visible=False), panel.planned: None}
+        return _unplanned(panel)
 
     def add(paths: list[str] | None, before: list[str]) -> dict[Any, Any]:
         return {
@@ -238,16 +252,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
             panel.upload: None,
         }
 
-    def chosen(kind: str, writer: str) -> dict[Any, Any]:
-        at_address = gr.update(visible=writer == _ADDRESS)
-        return {
-            panel.box: gr.update(visible=kind == DOCUMENTS),
-            panel.url: at_address,
-            panel.model: at_address,
-            panel.key: at_address,
-            panel.judge: at_address,
-            **forget(),
-        }
+    def chosen(kind: str, writer: str, run_id: str | None) -> dict[Any, Any]:
+        return {**_suited(panel, kind, writer, run_id, workspace), **forget()}
 
     def read() -> dict[Any, Any]:
         return context.open(_newest(workspace).source)
@@ -260,15 +266,16 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     cost = [panel.plan, panel.send, panel.planned]
     files = [panel.documents, panel.listed, panel.clear, panel.upload]
     lane: dict[str, Any] = {"box": panel.message, "lane": "cost of writing"}
-    on(panel.look.click, look, form, cost, progress="minimal", **lane)
-    on(panel.send.click, send, [panel.planned], [*cost, *panel.progress], progress="minimal", **lane)
+    looked = on(panel.look.click, look, form, cost, progress="minimal", **lane)
+    sent = on(panel.send.click, send, [panel.planned], [*cost, *panel.progress], progress="minimal", **lane)
+    for pressed, result in ((looked, "plan"), (sent, "result")):
+        pressed.then(None, js=reveal(f"#data_write_message .ft-box, #data_write_{result} .ft-box"))
     on(panel.stop.click, stop, [], panel.progress, box=panel.message, queue=False)
     on(panel.timer.tick, lambda: _progress(panel, workspace), [], panel.progress, clears=False, queue=False)
     on(panel.upload.upload, add, [panel.upload, panel.documents], [*files, *cost], box=panel.message)
     on(panel.clear.click, lambda: {**listed([]), **forget()}, [], [*files, *cost], box=panel.message, queue=False)
     both = any_of(panel.kind.input, panel.who.input)
-    seen = [panel.box, panel.url, panel.model, panel.key, panel.judge]
-    on(both, chosen, [panel.kind, panel.who], [*seen, *cost], **lane)
+    on(both, chosen, [panel.kind, panel.who, panel.run], [*_seen(panel), *cost], **lane)
     typed = any_of(*(field.input for field in _own(panel)))
     on(typed, forget, [], cost, trigger_mode="always_last", **lane)
     opened = on(panel.read.click, read, [], [context.source], box=panel.message)
@@ -282,8 +289,76 @@ def add_documents(panel: Panel, paths: list[str]) -> dict[Any, Any]:
     return {**listed, panel.message: ""}  # it may ask for documents
 
 
+def opened_for(panel: Panel, answers: Answers, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that fill the form to have the training prompts of a run answered."""
+    writer = _ADDRESS if answers.url else _BASE
+    updates = _suited(panel, ANSWERS, writer, answers.run, workspace)
+    values = {panel.who: writer, panel.url: answers.url or "", panel.model: answers.model or ""}
+    return {
+        **updates,
+        **{field: updates[field] | {"value": value} for field, value in values.items()},
+        panel.kind: ANSWERS,
+        **_unplanned(panel),
+        panel.message: notice(
+            "See what the answers take, write them, and read them. Then train on them: the Train tab has the settings "
+            "of the run, so that both differ in their answers only."
+        ),
+    }
+
+
+def filled(panel: Panel) -> list[Any]:
+    """The components that `opened_for` updates."""
+    return [panel.kind, *_seen(panel), panel.plan, panel.send, panel.planned, panel.message]
+
+
+def _seen(panel: Panel) -> list[Any]:
+    """The components that `_suited` updates."""
+    return [panel.box, panel.run, panel.who, panel.url, panel.model, panel.key, panel.rows, panel.each, panel.judge]
+
+
+def _suited(panel: Panel, kind: str, writer: str, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show only the fields that the kind and the writer need."""
+    at_address = gr.update(visible=writer == _ADDRESS)
+    return {
+        panel.box: gr.update(visible=kind == DOCUMENTS),
+        panel.run: _runs(workspace, run_id, visible=kind == ANSWERS),
+        panel.who: gr.update(choices=_writers(kind)),
+        **dict.fromkeys((panel.url, panel.model, panel.key), at_address),
+        # All prompts of the run are answered, one at a time, and its own measures judge the result.
+        **dict.fromkeys((panel.rows, panel.each), gr.update(visible=kind != ANSWERS)),
+        panel.judge: gr.update(visible=writer == _ADDRESS and kind != ANSWERS),
+    }
+
+
+def _writers(kind: str) -> list[tuple[str, str]]:
+    base = "Its base with the prompt of its evaluation" if kind == ANSWERS else "The base on the Train tab"
+    return [("A model at an address", _ADDRESS), (f"{base}, on this machine", _BASE)]
+
+
+def _runs(workspace: Workspace, run_id: str | None, *, visible: bool) -> dict[str, Any]:
+    runs = run_files.runs_that_answer(workspace) if visible else []
+    known = [run.id for run in runs]
+    chosen = run_id if run_id in known else next(iter(known), None)
+    return gr.update(choices=run_names.choices(runs), value=chosen, visible=visible)
+
+
+def _unplanned(panel: Panel) -> dict[Any, Any]:
+    """The displayed cost is invalid once the settings change."""
+    return {panel.plan: "", panel.send: gr.update(visible=False), panel.planned: None}
+
+
 def _own(panel: Panel) -> list[Any]:
-    return [panel.like, panel.url, panel.model, panel.rows, panel.each, panel.price_in, panel.price_out, panel.judge]
+    return [
+        panel.like,
+        panel.run,
+        panel.url,
+        panel.model,
+        panel.rows,
+        panel.each,
+        panel.price_in,
+        panel.price_out,
+        panel.judge,
+    ]
 
 
 def _progress(panel: Panel, workspace: Workspace) -> dict[Any, Any]:

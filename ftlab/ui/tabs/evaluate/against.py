@@ -16,6 +16,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.core.endpoint import CONTESTANT
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.ui import background, job_strip, run_files
@@ -91,16 +92,17 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         from ftlab.evaluation.compare import material_against
         from ftlab.evaluation.margins import rows_for
         from ftlab.evaluation.outside import plan, read_against
+        from ftlab.evaluation.request import Request
 
         chosen = run_files.chosen_run(workspace, run_id)
         prices = price("The price of input", price_in), price("The price of output", price_out)
         side = read_against(text or "", price_in=prices[0], price_out=prices[1])
         points = _points(margin)
-        material = material_against([chosen])
+        material = material_against(chosen, Request())
         planned = plan(chosen, side, material) if side.url else None
         lines = planned.lines() if planned else [f"Nothing is sent: {side.title} is a file of answers."]
         lines += [rows_for(points, len(material.rows), material.clusters)] if points is not None else []
-        sends = f"Send {planned.open:,} requests" if planned and planned.open else "Compare"
+        sends = f"Send {counted(planned.open, 'request')}" if planned and planned.open else "Compare"
         per_hour = price("The price of this machine", hour)
         return {
             panel.plan: notice(Markup("<ul>{}</ul>").format(list_items(lines))),
@@ -110,19 +112,16 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
 
     def send(planned: tuple[str, dict[str, Any], float | None, float | None] | None) -> dict[Any, Any]:
         from ftlab.evaluation.outside import Outside
+        from ftlab.evaluation.request import Request
         from ftlab.training import supervisor
 
         if planned is None:
             raise InputError("Nothing was planned yet", try_="press Show what it takes")
         run_id, side, per_hour, points = planned
         chosen = workspace.run(run_id)
-        supervisor.submit_evaluation(
-            chosen,
-            workspace,
-            settings={"margin": points} if points is not None else None,
-            against=[Outside.from_dict(side)],
-            price_per_hour=per_hour,
-        )
+        settings = {} if points is None else {"margin": points}
+        request = Request(settings=settings, against=[Outside.from_dict(side)], price_per_hour=per_hour)
+        supervisor.submit_evaluation(chosen, workspace, request)
         background.make_room(chosen)
         told = notice("Started. The result appears above when it is there; answers are kept as they come.")
         return {**_unplanned(panel), panel.message: told, **job_strip.at_work(strip, workspace)}

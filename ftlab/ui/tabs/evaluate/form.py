@@ -2,40 +2,37 @@
 
 elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_view` (which result is displayed; hidden
 while there is one result), `evaluate_rows` (number), `evaluate_start`, `evaluate_more` (folded): `evaluate_suite`,
-`evaluate_measures`, `evaluate_prompted`, `evaluate_system_prompt`, `evaluate_examples`, `evaluate_labels`,
-`evaluate_pattern`, `evaluate_probes`.
+`evaluate_measures`, `evaluate_prompted`, `evaluate_system_prompt`, `evaluate_examples`, `evaluate_retrieving`,
+`evaluate_retrieved`, `evaluate_documents`, `evaluate_labels`, `evaluate_pattern`, `evaluate_probes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from ftlab.core.files import keep_copy
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.data.documents import SUFFIXES
 from ftlab.errors import InputError
+from ftlab.evaluation.request import Request
 from ftlab.ui import run_files
 
 HELD_OUT = ""
 NEXT = "(next)"  # the view of a result that is being measured
 _AUTO = "auto"
+_NEAREST = 3
 _PROBES = [
     ("as in the settings of the run", ""),
     ("the base's own answers to neutral prompts", "self"),
     ("the same, plus questions with known answers", "self, known_facts, known_choices"),
     ("not measured", "none"),
 ]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A requested evaluation: runs beside the selected one, rows, and settings of `evaluation`."""
-
-    others: list[str]
-    suite: str | None
-    max_rows: int | None
-    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,9 @@ class Form:
     prompted: gr.Checkbox
     system_prompt: gr.Textbox
     examples: gr.Textbox
+    retrieving: gr.Checkbox
+    retrieved: gr.Textbox
+    documents: gr.File
     labels: gr.Textbox
     pattern: gr.Textbox
     probes: gr.Dropdown
@@ -64,7 +64,7 @@ class Form:
         """The others, in the order of the arguments of `read`."""
         return [
             self.others, self.rows, self.suite, self.measures, self.prompted, self.system_prompt, self.examples,
-            self.labels, self.pattern, self.probes,
+            self.retrieving, self.retrieved, self.documents, self.labels, self.pattern, self.probes,
         ]  # fmt: skip
 
 
@@ -108,12 +108,31 @@ def build(run: gr.Dropdown, view: gr.Dropdown, start: gr.Button) -> Form:
             told = "Instructions for the base. Empty: examples only."
             system_prompt = _line("System prompt", "system_prompt", told, lines=2, max_lines=8, scale=3)
             examples = _line("Examples", "examples", "Training rows included in the prompt.", "3")
-    prompted.change(lambda on: gr.update(visible=on), [prompted], [prompting], api_visibility="private", queue=False)
-    asked = (suite, measures, prompted, system_prompt, examples, labels, pattern, probes)
-    return Form(run, others, view, rows, start, *asked)
+        retrieving = gr.Checkbox(
+            False,
+            label="Also put the nearest training rows, or passages of documents, before each question",
+            info="For the base and for the adapted model: does looking things up do as well as training?",
+            elem_id="evaluate_retrieving",
+        )
+        with gr.Row(equal_height=False, elem_classes="ft-controls", visible=False) as looking_up:
+            retrieved = _line("Nearest", "retrieved", "Rows or passages before each question.", "3")
+            documents = gr.File(
+                label="Documents in place of training rows",
+                file_count="multiple",
+                file_types=list(SUFFIXES),
+                height=110,
+                scale=3,
+                elem_id="evaluate_documents",
+            )
+    for box, fields in ((prompted, prompting), (retrieving, looking_up)):
+        box.change(lambda on: gr.update(visible=on), [box], [fields], api_visibility="private", queue=False)
+    models = (prompted, system_prompt, examples, retrieving, retrieved, documents)
+    return Form(run, others, view, rows, start, suite, measures, *models, labels, pattern, probes)
 
 
 def read(
+    run: RunDirectory,
+    workspace: Workspace,
     others: Sequence[str] | None,
     rows: str | None,
     suite: str | None,
@@ -121,11 +140,15 @@ def read(
     prompted: bool,
     system_prompt: str | None,
     examples: str | None,
+    retrieving: bool,
+    retrieved: str | None,
+    documents: Sequence[str] | None,
     labels: str | None,
     pattern: str | None,
-    probes: str | None = None,
-) -> Asked:
-    """The request that the form describes. Untouched fields keep the run's settings.
+    probes: str | None,
+) -> Request:
+    """The request that the form describes. Untouched fields keep the settings of `run`. Uploaded documents are copied
+    into the workspace.
 
     Raises InputError for an invalid number.
     """
@@ -133,14 +156,19 @@ def read(
     if prompted:
         settings |= {"prompted": True, "system_prompt": _text(system_prompt)}
         settings |= {"examples": _whole("Examples", examples, least=0)}
+    if retrieving:
+        settings["retrieved"] = _whole("Nearest", retrieved, least=1) or _NEAREST
+        # By their folders, which hold nothing else: a file's own name may have a comma.
+        folders = [str(keep_copy(Path(path), workspace.documents).parent) for path in documents or []]
+        settings["documents"] = ", ".join(dict.fromkeys(folders)) or None
     own = [name for name in measures or [] if name.endswith(".py")]
     settings |= {"labels": _text(labels), "pattern": _text(pattern), "own_metrics": ", ".join(own) or None}
     settings |= {"probes": _text(probes)}
-    return Asked(
-        list(others or []),
-        _text(suite),
-        _whole("Maximum test rows", rows, least=1),
-        {name: value for name, value in settings.items() if value is not None},
+    return Request(
+        others=[workspace.run(name) for name in others or [] if name != run.id],
+        suite=_text(suite),
+        max_rows=_whole("Maximum test rows", rows, least=1),
+        settings={name: value for name, value in settings.items() if value is not None},
     )
 
 

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from ftlab.core.endpoint import JUDGE, find_key
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import JudgementJson
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.judge import is_current
@@ -136,7 +137,8 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
     def look(run_id: str | None, *values: Any) -> dict[Any, Any]:
         chosen, settings = run_files.chosen_run(workspace, run_id), _read(*values)
         planned = plan(chosen, settings)
-        send = gr.update(visible=True, value=f"Send {planned.open:,} requests" if planned.open else "Show the result")
+        label = f"Send {counted(planned.open, 'request')}" if planned.open else "Show the result"
+        send = gr.update(visible=True, value=label)
         return {
             panel.plan: notice(Markup("<ul>{}</ul>").format(list_items(planned.lines()))),
             panel.send: send,
@@ -325,4 +327,4 @@ def _replies(run: RunDirectory, judgement: JudgementJson) -> Markup:
         for line in replies
     ]
     body = table(["Row", "A / B", "Choice", "Reply"], rows, label="Replies of the judge", css="ft-answers")
-    return details(f"What it wrote ({len(rows)} replies)", body)
+    return details(f"What it wrote ({counted(len(rows), 'reply', 'replies')})", body)

@@ -1,4 +1,5 @@
-"""The view of one comparison: verdicts, what was kept, table, gains and losses, how it was measured."""
+"""The view of one comparison: verdicts, what was kept, table, gains and losses, how it was measured; and the view of a
+run at several strengths."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from markupsafe import Markup
 
 from ftlab.core.comparison import ComparisonJson, MeasureJson, SideJson, VerdictJson, parts_of, scores_of
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import StrengthsJson
 from ftlab.errors import shorten
 from ftlab.evaluation.drift import changed_answers
-from ftlab.evaluation.figures import nats
+from ftlab.evaluation.figures import in_sentence, nats
 from ftlab.evaluation.forgetting import is_unmeasured
-from ftlab.report.charts import gain_loss_chart, gain_loss_lines
+from ftlab.report.charts import Series, gain_loss_chart, gain_loss_lines, plot
 from ftlab.report.findings import kept_answer, kept_rows
 from ftlab.report.measures import (
     comparison_table,
@@ -38,6 +40,7 @@ from ftlab.ui.kit.html import (
     list_items,
     notice,
     percent,
+    scrolling,
     table,
     when,
 )
@@ -114,23 +117,18 @@ def scores(comparison: ComparisonJson) -> Markup:
                 len(sides) + 1, title
             )
         body += join(_score_row(row, sides) for row in of_group)
-    heads = join(Markup('<th scope="col" class="ft-num">{}</th>').format(title) for title in titles)
     asked = "documents" if of_documents(comparison) else "rows"
     # Other data may overlap with the run's training data; a note says so if that is known.
     where = f" of {comparison['suite']}" if comparison.get("suite") else ", held out"
     who = "; ".join(f"{side['title']}: {side['what']}" for side in sides if side.get("what"))
     looks = looks_note(comparison)
-    return Markup(
-        '{}{}<div class="ft-scroll" tabindex="0" role="region" aria-label="Scores"><table class="ft-table ft-scores">'
-        '<thead><tr><th scope="col">Measure</th>{}</tr></thead><tbody>{}</tbody></table></div>{}'
-    ).format(
+    return Markup("{}{}{}{}").format(
         heading(
             f"{titles[0]} against {titles[1].lower()}" if len(titles) == 2 else "Scores",
             f"On the same {asked}{where}. Small print: 95% interval; then the change, and p.",
         ),
         Markup('<p class="ft-help">{}.</p>').format(who) if who else "",
-        heads,
-        body,
+        scrolling(["Measure", *titles], body, label="Scores", numbers=range(1, len(titles) + 1), css="ft-scores"),
         Markup('<p class="ft-help">Colored: findings. {}</p>').format(looks) if looks else "",
     )
 
@@ -431,3 +429,59 @@ def _matrix(labels: list[str], counts: list[list[int]]) -> Markup:
         '<div class="ft-scroll" tabindex="0" role="region" aria-label="Confusion matrix"><table class="ft-matrix">'
         "<thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div>"
     ).format(heads, body)
+
+
+_STRENGTH_COLOURS = "abcd"
+
+
+def strengths_view(measured: StrengthsJson) -> Markup:
+    """Table, chart and recommendation from the result of `measure_strengths`."""
+    from ftlab.evaluation.strengths import table_of, test_lines
+
+    head, rows = table_of(measured)
+    where = f"The task on {measured['rows']:,} {measured['split']} rows. Changes are paired, with 95% intervals."
+    told = [measured["why"], *test_lines(measured), *measured["notes"]]
+    lines = list_items(told)
+    parts = [
+        heading("Gain and retention by strength", where),
+        Markup("<p><strong>{}</strong></p>").format(f"Proposed: strength {measured['proposed']:g}."),
+        _strengths_picture(measured),
+        labelled([title[:1].upper() + title[1:] for title in head], rows, "Strengths", css="ft-scores ft-strengths"),
+        Markup('<ul class="ft-notes">{}</ul>').format(lines),
+    ]
+    return Markup('<section class="ft-card">{}</section>').format(join(parts))
+
+
+def strength_line(measured: StrengthsJson, strength: float) -> Markup:
+    """The measurements at `strength`, or the two measured strengths around it."""
+    from ftlab.evaluation.strengths import table_of
+
+    head, rows = table_of(measured)
+    by_strength = dict(zip((step["strength"] for step in measured["strengths"]), rows, strict=True))
+    on = f"on {measured['rows']:,} {measured['split']} rows"
+    if strength in by_strength:
+        task, _, change, *kept = by_strength[strength][1:]
+        compared = f" ({change} from as trained)" if change else ""
+        others = "".join(f"; {title} {value}" for title, value in zip(map(in_sentence, head[4:]), kept, strict=True))
+        return notice(f"Strength {strength:g}, {on}: {in_sentence(head[1])} {task}{compared}{others}.")
+    below = [step for step in by_strength if step < strength]
+    near = [*([max(below)] if below else []), *([step for step in by_strength if step > strength][:1])]
+    told = " and ".join(f"{by_strength[step][1]} at {step:g}" for step in near)
+    return notice(f"Strength {strength:g} was not measured. {head[1]} {on} is {told}.")
+
+
+def _strengths_picture(measured: StrengthsJson) -> Markup:
+    """Figures that are shares, plotted over the strengths on one axis; empty if the task measure is not a share."""
+    if measured["measure"]["kind"] != "share":
+        return Markup("")
+    kept = [measure for measure in measured["kept"] if measure["kind"] == "share"][: len(_STRENGTH_COLOURS) - 1]
+    drawn = [(measured["measure"]["title"], [row["value"] for row in measured["strengths"]])]
+    drawn += [
+        (measure["title"], [row["kept"].get(measure["name"]) for row in measured["strengths"]]) for measure in kept
+    ]
+    series = []
+    for css, (title, values) in zip(_STRENGTH_COLOURS, drawn, strict=False):
+        pairs = zip(measured["strengths"], values, strict=True)
+        points = [(row["strength"], 100 * value) for row, value in pairs if value is not None]
+        series.append(Series(title, points, css, dots=True))
+    return plot(series, title="By strength", unit="%", axis="strength", height=180)

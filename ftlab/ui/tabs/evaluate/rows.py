@@ -17,6 +17,7 @@ from ftlab.core.comparison import ComparisonJson, MeasureInfoJson, SideJson, dec
 from ftlab.evaluation.metrics.table import Measure
 from ftlab.evaluation.rows import FILTERS, LOSS, LOSS_MEASURE, ORDERS, measured, ordered, select
 from ftlab.report.measures import measures_of, sides_of
+from ftlab.ui.kit import forms
 from ftlab.ui.kit.answer_tables import MARKS, PAGE_ROWS, Look, answer_table, document_table
 from ftlab.ui.kit.events import any_of, on, steps
 from ftlab.ui.kit.html import count
@@ -67,9 +68,7 @@ def build() -> Panel:
             )
         answers = gr.HTML(elem_id="evaluate_answers")
         with gr.Row(elem_classes="ft-pager"):
-            previous = gr.Button("Previous", elem_id="evaluate_previous", size="sm", scale=0, min_width=100)
-            page = gr.Number(1, label="Page", precision=0, elem_id="evaluate_page", scale=0, min_width=110)
-            next_ = gr.Button("Next", elem_id="evaluate_next", size="sm", scale=0, min_width=100)
+            previous, page, next_ = forms.pager("evaluate")
     return Panel(box, search, filter_, order, by, left, right, marks, answers, previous, next_, page)
 
 

@@ -17,7 +17,7 @@ from ftlab.evaluation.figures import signed, value_text
 from ftlab.evaluation.rows import Slice, columns_of, findings, slices
 from ftlab.report.measures import interval_text, sides_of
 from ftlab.ui.kit.events import any_of, on
-from ftlab.ui.kit.html import count, empty, heading, join
+from ftlab.ui.kit.html import count, empty, heading, join, scrolling
 from ftlab.ui.tabs.evaluate.rows import Shown, measures_by_row
 
 _MOST_SIDES = 4
@@ -93,16 +93,7 @@ def slice_table(
     body = join(
         _line(part, info, sides, {side: of[place] for side, of in certain.items()}) for place, part in enumerate(parts)
     )
-    table = Markup(
-        '<div class="ft-scroll" tabindex="0" role="region" aria-label="Slices"><table class="ft-table ft-scores">'
-        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
-    ).format(
-        join(
-            Markup('<th scope="col"{}>{}</th>').format(Markup(' class="ft-num"') if place else "", head)
-            for place, head in enumerate(heads)
-        ),
-        body,
-    )
+    table = scrolling(heads, body, label="Slices", numbers=range(1, len(heads)), css="ft-scores")
     return table + Markup(
         '<p class="ft-help">Small print: 95% interval; then the change from {}, with its own. Colored where it is '
         "more than chance explains among {} slices (Holm).</p>"

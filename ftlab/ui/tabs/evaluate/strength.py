@@ -20,7 +20,7 @@ from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit.events import message_box, on
 from ftlab.ui.kit.html import empty, join, notice
 from ftlab.ui.run_view import run as run_view
-from ftlab.ui.tabs.evaluate.strength_view import strength_line, strengths_view
+from ftlab.ui.tabs.evaluate.result import strength_line, strengths_view
 
 _ABOUT = (
     "How much of the trained change to apply. Less keeps more of the base: 0 is the base, 1 the model as "

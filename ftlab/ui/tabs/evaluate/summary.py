@@ -13,17 +13,18 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted
 from ftlab.errors import shorten
 from ftlab.evaluation.figures import in_sentence, value_text
+from ftlab.evaluation.forgetting import KNEW
 from ftlab.evaluation.metrics.text import words
 from ftlab.evaluation.rows import LOSS, LOSS_MEASURE, gain, row_scores
 from ftlab.report.findings import kept_answer, kept_rows
-from ftlab.report.measures import interval_text, measures_of, of_documents, sides_of, verdict_line
+from ftlab.report.measures import interval_text, measures_of, of_documents, sides_of, verdict_headline
 from ftlab.ui import run_files, run_names
 from ftlab.ui.kit.html import count, facts, heading, join, notice
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.evaluate import rows as evaluate_rows
 
 MOST = 3  # answers of each kind
-_KNEW = "What the base knew"
+_KNEW = KNEW.capitalize()
 _GAINED = "Gained most"
 _LONGEST = 700  # characters of a text; a card shows four lines
 
@@ -42,7 +43,7 @@ def verdict(comparison: ComparisonJson) -> Markup:
     """The verdict in a sentence; for several runs side by side, one for each."""
     if verdict_of(comparison, "adapted"):
         kind = run_view.verdict_kind(comparison)
-        return notice(Markup("<strong>{}</strong>").format(verdict_line(comparison)), kind=kind)
+        return notice(Markup("<strong>{}</strong>").format(verdict_headline(comparison)), kind=kind)
     titles = {side["name"]: side["title"] for side in sides_of(comparison)}
     judged = {name: entry for name, entry in comparison.get("verdicts", {}).items() if name in titles}
     kinds = {True: "good", False: "bad", None: "warn"}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from markupsafe import Markup
@@ -44,6 +44,9 @@ from ftlab.ui.tabs.evaluate import slices as evaluate_slices
 from ftlab.ui.tabs.evaluate import strength as strength_box
 from ftlab.ui.tabs.evaluate import summary as evaluate_summary
 from ftlab.ui.tabs.evaluate.form import HELD_OUT
+
+if TYPE_CHECKING:
+    from ftlab.evaluation.remedies import Answers
 
 NAME, TITLE = "evaluate", "Evaluate"
 
@@ -141,15 +144,8 @@ def wire(tab: EvaluateTab, page: Page) -> None:
     def start(
         run_id: str | None, others: Sequence[str] | None, _: str | None, on_show: str | None, *values: Any
     ) -> dict[Any, Any]:
-        run, asked = run_files.chosen_run(workspace, run_id), evaluate_form.read(*values)
-        supervisor.submit_evaluation(
-            run,
-            workspace,
-            max_rows=asked.max_rows,
-            others=[workspace.run(name) for name in asked.others if name != run.id],
-            suite=asked.suite,
-            settings=asked.settings,
-        )
+        run = run_files.chosen_run(workspace, run_id)
+        supervisor.submit_evaluation(run, workspace, evaluate_form.read(run, workspace, *values))
         background.make_room(run)
         updates = show(tab, run.id, others, evaluate_form.NEXT, on_show, workspace)
         return {**updates, **job_strip.at_work(strip, workspace)}
@@ -206,7 +202,13 @@ def wire(tab: EvaluateTab, page: Page) -> None:
         config, remedy = with_remedy(event._data["value"], workspace)
         return config, remedy_said(remedy)
 
+    def write(event: gr.EventData) -> tuple[RunConfig, Answers]:
+        """The settings of a run, and the answers to write for it."""
+        config, remedy = with_remedy(event._data["value"], workspace)
+        return config, remedy.first
+
     page.lead(tab.remedies.pick, "settings", [], mend, box=tab.message)
+    page.lead(tab.remedies.write, "answers", [], write, box=tab.message)
     page.lead(tab.to_export.click, "export", [tab.run], to="runs", queue=False)
     page.switch(tab.to_blind.click, "blind")
     evaluate_slices.wire(tab.slices, tab.form.chosen, result_now, tab.on_show.change, tab.message)
@@ -226,12 +228,13 @@ def wire(tab: EvaluateTab, page: Page) -> None:
 def list_runs(tab: EvaluateTab, seen: Look) -> dict[Any, Any]:
     """New choices of runs, and the result of the selected ones."""
     workspace = seen.workspace
-    runs = [run.id for run in run_files.runs_with_result(workspace)]
+    ready = run_files.runs_with_result(workspace)
+    runs = [run.id for run in ready]
     _, others, view, on_show = [seen.values[component] for component in tab.looked_at]
     chosen = seen.follow(tab.run, runs)
     kept = [run for run in others or [] if run in runs and run != chosen]
     updates = show(tab, chosen, kept, view, on_show, workspace)
-    named = run_names.choices([workspace.run(run) for run in runs])
+    named = run_names.choices(ready)
     return {**evaluate_form.list_runs(tab.form, named, chosen, kept), **updates}
 
 
@@ -314,7 +317,10 @@ def _at_work(run: RunDirectory) -> bool:
 
 
 def nothing_yet() -> Markup:
-    return empty("No trained model yet.", "Train one on the Train tab. It is evaluated automatically.")
+    return empty(
+        "No model to compare yet.",
+        "Train one on the Train tab. It is evaluated automatically, and can be seen here once that is done.",
+    )
 
 
 def _preferences(run: RunDirectory) -> Markup:
@@ -435,10 +441,10 @@ def apart(run: RunDirectory, others: Sequence[str] | None, workspace: Workspace)
     runs = [run, *(workspace.run(name) for name in others or [])]
     configs = [run_files.config(other) for other in runs]
     differ = run_names.differing_data(configs)
-    names = listed([run_names.name_of(other) for other in runs[1:]])
+    first, *rest = run_names.told_apart(runs)
     return empty(
         "These runs have not answered the same rows yet.",
-        f"Press Evaluate: {names} will answer the rows of {run_names.name_of(run)} too.{differ and ' ' + differ}",
+        f"Press Evaluate: {listed(rest)} will answer the rows of {first} too.{differ and ' ' + differ}",
     )
 
 
@@ -463,9 +469,18 @@ def offered_remedies(run: RunDirectory) -> Markup:
     cards = join(
         Markup(
             '<article class="ft-finding"><h4>{}</h4><p>{}</p><div class="ft-remedies">'
-            '<button type="button" class="ft-do{}" data-pick="{}:{}" aria-label="Try it: {}">'
-            "Fill in the settings</button></div></article>"
-        ).format(remedy.title, remedy.why, "" if place else " ft-do-main", run.id, place, remedy.title)
+            '<button type="button" class="ft-do{}" data-event="{}" data-pick="{}:{}" aria-label="Try it: {}">'
+            "{}</button></div></article>"
+        ).format(
+            remedy.title,
+            remedy.why,
+            "" if place else " ft-do-main",
+            "write" if remedy.first else "pick",
+            run.id,
+            place,
+            remedy.title,
+            "Write the answers" if remedy.first else "Fill in the settings",
+        )
         for place, remedy in enumerate(remedies)
     )
     return Markup('<section class="ft-card">{}<div class="ft-findings">{}</div></section>').format(
@@ -504,8 +519,6 @@ def remedy_said(remedy: Any) -> Markup:
     todo = "Press Start training when it looks right."
     if remedy.needs:
         todo = f"Fill in {remedy.needs}, then press Start training."
-    if remedy.first:
-        todo = f"To make the data, run: {remedy.first}. {todo}"
     return notice(
         Markup("<strong>{}.</strong> The settings of the run are filled in, with {}. {}").format(
             remedy.title, changes, todo

@@ -19,12 +19,14 @@ from ftlab.core.run_results import BeforeAfterJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.before_after import CONTESTANTS
+from ftlab.evaluation.request import Request
 from ftlab.report.findings import HEADINGS, MEANINGS, figure_rows, lines_of
 from ftlab.training import supervisor
-from ftlab.ui import background, job_strip, run_files
+from ftlab.ui import background, job_strip, run_files, run_names
+from ftlab.ui.kit import forms
 from ftlab.ui.kit.answer_tables import PAGE_ROWS, text_cell
 from ftlab.ui.kit.events import any_of, message_box, on, steps
-from ftlab.ui.kit.html import badge, count, details, empty, join, list_items, notice, short, table
+from ftlab.ui.kit.html import badge, count, details, empty, join, list_items, notice, scrolling, short, table
 from ftlab.ui.page import Look
 from ftlab.ui.run_view import run as run_view
 
@@ -85,9 +87,7 @@ def build() -> Panel:
         search = gr.Textbox(label="Search", placeholder="words in prompts or answers", elem_id="after_search")
         answers = gr.HTML(elem_id="after_answers")
         with gr.Row(elem_classes="ft-pager"):
-            previous = gr.Button("Previous", elem_id="after_previous", size="sm", scale=0, min_width=100)
-            page = gr.Number(1, label="Page", precision=0, elem_id="after_page", scale=0, min_width=110)
-            next_ = gr.Button("Next", elem_id="after_next", size="sm", scale=0, min_width=100)
+            previous, page, next_ = forms.pager("after")
     return Panel(box, run, result, reward_model, judge, message, search, answers, previous, next_, page)
 
 
@@ -100,7 +100,7 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
             raise InputError(
                 f"{reward_model.id} is not a reward model", allowed=f"a run of the stage {', '.join(SCORING)}"
             )
-        supervisor.submit_evaluation(run, workspace, reward_model=reward_model)
+        supervisor.submit_evaluation(run, workspace, Request(reward_model=reward_model))
         background.make_room(run)
         return {panel.result: _result(run), **job_strip.at_work(strip, workspace)}
 
@@ -144,13 +144,15 @@ def list_runs(panel: Panel, seen: Look) -> dict[Any, Any]:
     workspace, (run_id, search, page) = seen.workspace, [seen.values[component] for component in panel.looked_at]
     choices = compared(workspace)
     chosen = seen.follow(panel.run, choices)
-    judges = [run.id for run in run_files.reward_models(workspace)]
+    judges = run_files.reward_models(workspace)
     same = chosen == run_id
     return {
         panel.box: gr.update(visible=bool(choices)),
-        panel.run: gr.update(choices=choices, value=chosen),
+        panel.run: gr.update(choices=run_names.choices([workspace.run(run) for run in choices]), value=chosen),
         panel.reward_model: gr.update(
-            choices=judges, value=next(iter(judges), None), info=_JUDGE if judges else _NO_JUDGE
+            choices=run_names.choices(judges),
+            value=judges[0].id if judges else None,
+            info=_JUDGE if judges else _NO_JUDGE,
         ),
         panel.judge: gr.update(interactive=bool(judges)),
         **show(panel, chosen, workspace, search, int(page or 1) if same else 1),
@@ -217,7 +219,7 @@ def select(rows: list[dict[str, Any]], search: str | None) -> list[dict[str, Any
     return [row for row in rows if holds(row)]
 
 
-def answer_table(rows: list[dict[str, Any]], page: int, last: int) -> Markup:
+def prompts_table(rows: list[dict[str, Any]], page: int, last: int) -> Markup:
     """One page of prompts with all answers. On a phone the cells are stacked."""
     line = Markup('<p class="ft-help">Prompts: {}, page {} of {}.</p>').format(count(len(rows)), page, last)
     if not rows:
@@ -236,11 +238,8 @@ def answer_table(rows: list[dict[str, Any]], page: int, last: int) -> Markup:
         )
         for row in page_rows
     )
-    heads = join(Markup('<th scope="col">{}</th>').format(head) for head in ("Row", "Prompt", *titles.values()))
-    return line + Markup(
-        '<div class="ft-scroll" tabindex="0" role="region" aria-label="Answers before and after">'
-        '<table class="ft-table ft-answers"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(heads, body)
+    heads = ("Row", "Prompt", *titles.values())
+    return line + scrolling(heads, body, label="Answers before and after", css="ft-answers")
 
 
 def _page(panel: Panel, run_id: str | None, workspace: Workspace, search: str | None, page: int) -> dict[Any, Any]:
@@ -250,7 +249,7 @@ def _page(panel: Panel, run_id: str | None, workspace: Workspace, search: str | 
     matches = select(run_files.before_after_answers(run), search)
     last = max(1, -(-len(matches) // PAGE_ROWS))
     page = min(max(1, page), last)
-    return {panel.answers: answer_table(matches, page, last), panel.page: page}
+    return {panel.answers: prompts_table(matches, page, last), panel.page: page}
 
 
 def _prompt(messages: list[dict[str, str]]) -> Markup:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from ftlab.arena import preferences as preferred
 from ftlab.arena import tally
 from ftlab.arena.ballots import judged
-from ftlab.arena.blind_tests import list_contestants, list_tests
+from ftlab.arena.blind_tests import list_tests
 from ftlab.arena.preferences import DPO_FILE, KTO_FILE
 from ftlab.arena.store import DATABASE_VARIABLE, Store, open_store
-from ftlab.config.methods import CONTINUED
 from ftlab.config.stages import FROM_JUDGED, FROM_PAIRS
 from ftlab.core.files import read_jsonl
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
-from ftlab.data.splits import FEWEST_ROWS
+from ftlab.data.splits import FEWEST_TO_PART
 from ftlab.errors import InputError
 from ftlab.ui import run_files, run_names
 from ftlab.ui.tabs.chat import votes as chat_votes
@@ -43,6 +44,7 @@ class Lesson:
     start: str
     base: str | None
     message: str
+    preference: Mapping[str, Any] = field(default_factory=dict)  # settings of the section
 
 
 def voted(workspace: Workspace) -> list[Voted]:
@@ -84,14 +86,9 @@ def of_test(store: Store, test_id: str, workspace: Workspace) -> Lesson:
     """
     folder, data = preferred.export(store, test_id)
     file, stage, rows = (DPO_FILE, FROM_PAIRS, data.pairs) if data.pairs else (KTO_FILE, FROM_JUDGED, data.judged)
-    specs = {contestant.id: contestant.spec for contestant in list_contestants(store, test_id)}
-    winner = tally.evaluate(store, test_id).get("winner")
-    order = [*([specs[winner]] if winner in specs else []), *reversed(specs.values())]
-    startable = {value for _, value in start_choices(workspace)}
-    start = next((spec["run"] for spec in order if spec.get("run") in startable), "")
-    config = run_files.config(workspace.run(start)) if start else None
-    base = config.model.base if config else next((spec["base"] for spec in order if spec.get("base")), None)
-    return Lesson(str(folder / file), stage, start, base, data.text() + _too_few(len(rows), "add votes or preferences"))
+    start, base = preferred.start_after(store, test_id, workspace)
+    text = data.text() + _too_few(len(rows), "add votes or preferences")
+    return Lesson(str(folder / file), stage, start, base or None, text, data.settings() if data.pairs else {})
 
 
 def of_chat(name: str, workspace: Workspace) -> Lesson:
@@ -106,14 +103,15 @@ def of_chat(name: str, workspace: Workspace) -> Lesson:
 
 
 def _too_few(rows: int, remedy: str) -> str:
-    return f" A run needs at least {FEWEST_ROWS} rows to learn from: {remedy}." if rows < FEWEST_ROWS else ""
+    return f" A run needs at least {FEWEST_TO_PART} rows to learn from: {remedy}." if rows < FEWEST_TO_PART else ""
 
 
 def start_choices(workspace: Workspace) -> list[tuple[str, str]]:
     """The finished runs that can be trained further, newest first."""
-    return [
-        (run_names.name_of(run), run.id)
-        for run in run_files.runs_that_answer(workspace)
-        if (config := run_files.config(run)) is not None
-        and (config.method.name in CONTINUED or not run.adapter.exists())
-    ]
+    return run_names.choices(
+        [
+            run
+            for run in run_files.runs_that_answer(workspace)
+            if (config := run_files.config(run)) is not None and preferred.trains_further(run, config)
+        ]
+    )

@@ -16,7 +16,7 @@ import yaml
 
 from ftlab.config import Reward
 from ftlab.core.workspace import Workspace
-from ftlab.ui import run_files
+from ftlab.ui import run_files, run_names
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.html import heading
 
@@ -156,7 +156,7 @@ def fill(tab: RewardsForm, rewards: Sequence[Reward]) -> dict[Any, Any]:
 
 
 def model_choices(workspace: Workspace) -> list[tuple[str, str]]:
-    return [("none", ""), *((run.id, run.id) for run in run_files.reward_models(workspace))]
+    return [("none", ""), *run_names.choices(run_files.reward_models(workspace))]
 
 
 def _names() -> list[str]:

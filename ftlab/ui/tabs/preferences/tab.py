@@ -10,6 +10,7 @@ what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,8 +27,9 @@ from ftlab.config.stages import JUDGED_STAGES, PREFERENCE_STAGES, REWARD_STAGES,
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted, listed
 from ftlab.core.workspace import Workspace
+from ftlab.data.load import find_source
 from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
-from ftlab.data.splits import FEWEST_ROWS
+from ftlab.data.splits import FEWEST_TO_PART
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import run_files, run_names
 from ftlab.ui.kit import forms
@@ -44,7 +46,7 @@ from ftlab.ui.kit.html import (
     notice,
     pick_button,
 )
-from ftlab.ui.page import Door, Follower, Look, Page
+from ftlab.ui.page import Door, Follower, Look, Page, kept_choices, remember_choice
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_stages import (
     LOSS_HELP,
@@ -57,7 +59,6 @@ from ftlab.ui.run_stages import (
 from ftlab.ui.tabs.chat import votes as chat_votes
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
-from ftlab.ui.tabs.data.sources import source_choices
 from ftlab.ui.tabs.preferences import before_after, lessons, rewards_form
 from ftlab.ui.tabs.preferences.lessons import Lesson
 from ftlab.ui.tabs.train import preflight as train_preflight
@@ -93,6 +94,7 @@ class PreferencesTab:
     votes: gr.HTML
     take: gr.Button
     offered: gr.State  # the blind test whose votes are offered
+    own: gr.State  # data of this tab only, see `own_data`; None follows the Data tab
     data: gr.HTML
     sample: gr.Button
     change_data: gr.Button
@@ -124,11 +126,9 @@ def build(workspace: Workspace) -> PreferencesTab:
                     "Use them", size="sm", scale=0, min_width=80, visible=False, elem_id="pref_take",
                     elem_classes="ft-act",
                 )  # fmt: skip
-            data = gr.HTML("Reading the data …", elem_id="pref_data", elem_classes="ft-about-data")
+            data = gr.HTML(READING, elem_id="pref_data", elem_classes="ft-about-data ft-content")
             with gr.Row(elem_classes="ft-presses"):
-                sample = gr.Button(
-                    "Use the sample", size="sm", scale=0, min_width=120, visible=False, elem_id="pref_sample"
-                )
+                sample = gr.Button(USE_SAMPLE, size="sm", scale=0, min_width=175, visible=False, elem_id="pref_sample")
                 change_data = gr.Button("Change data", size="sm", scale=0, min_width=110, elem_id="pref_change_data")
             form.draw(
                 "stage", choices=stage_choices(), value=FIRST, label="Stage", info="Each needs its own kind of data."
@@ -149,21 +149,26 @@ def build(workspace: Workspace) -> PreferencesTab:
         check = train_preflight.build_more(takes)
         form.draw_groups(_groups(), _special, _PAGES)
     after = before_after.build()
-    return PreferencesTab(form, rewards, votes, take, gr.State(None), data, sample, change_data, panel, after, check)
+    return PreferencesTab(
+        form, rewards, votes, take, gr.State(None), gr.State(None), data, sample, change_data, panel, after, check
+    )
 
 
 def wire(tab: PreferencesTab, page: Page) -> None:
     data, strip, workspace = page.parts[data_tab.NAME], page.strip, page.workspace
     page.switch(tab.change_data.click, data_tab.NAME)
     fields = tab.form.components
-    source = data.form.components["data.source"]
     optional = {path: field for path, field in fields.items() if _depends(path)}
     lesson = page.doors[NAME]["lesson"]
 
     def configured(values: Sequence[Any]) -> RunConfig:
         own, rewarded = len(tab.form.inputs), len(tab.rewards.inputs)
         asked = settings(tab, values[:own], values[own : own + rewarded], workspace)
-        return build_config(forms.merge([asked, data.form.collect(values[own + rewarded :])]))
+        *elsewhere, config_json, mine = values[own + rewarded :]
+        learned = data_of(mine, config_json, workspace)
+        from_data_tab = learned in (None, config_json)
+        of_data = data.form.collect(elsewhere) if from_data_tab else {"data": json.loads(str(learned))}
+        return build_config(forms.merge([asked, of_data]))
 
     def suit(
         stage: str, begin: str | None, base: str | None, method: str, loss: str | None, config_json: str | None
@@ -183,45 +188,61 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         updates[tab.rewards.box] = gr.update(visible=stage in REWARD_STAGES)
         return updates
 
-    def look(stage: str, begin: str | None, base: str | None, config_json: str | None) -> dict[Any, Any]:
+    def look(stage: str, begin: str | None, base: str | None, shared: str | None, own: str | None) -> dict[Any, Any]:
+        config_json = data_of(own, shared, workspace)
         if config_json is None:
             line, suits = notice("The data on the Data tab cannot be read. Choose other data.", kind="warn"), False
         else:
             config = _resolved(stage, begin, base, RunConfig().method.name, None, workspace)
             config.data = DataConfig.model_validate_json(config_json)
             line, suits = about_data(config, workspace)
-        # If it cannot work, the line above says why.
-        offers = gr.update(visible=not suits and stage not in REWARD_STAGES)
-        return {tab.data: line, tab.sample: offers, tab.panel.row.start: gr.update(interactive=suits)}
+        # Own data leave for those of the Data tab; the sample is for who has no run of this tab yet.
+        has_own = config_json != shared
+        begins = not suits and stage not in REWARD_STAGES and run_to_show(None, workspace) is None
+        return {
+            tab.data: line,
+            tab.sample: gr.update(visible=has_own or begins, value=OTHER if has_own else USE_SAMPLE),
+            tab.change_data: gr.update(visible=not has_own),
+            # If it cannot work, the line above says why.
+            tab.panel.row.start: gr.update(interactive=suits),
+        }
 
-    def offer(config_json: str | None) -> dict[Any, Any]:
+    def offer(shared: str | None, own: str | None) -> dict[Any, Any]:
         """Votes to learn from, unless they are the current data already."""
-        places = [] if _learns_from_votes(config_json) else lessons.voted(workspace)
+        config_json = data_of(own, shared, workspace)
+        learned = _learns_from_votes(config_json)
+        places = [] if learned else lessons.voted(workspace)
         if not places:
-            return {
-                tab.votes: no_votes() if not _learns_from_votes(config_json) else "",
-                tab.take: gr.update(visible=False),
-            }
+            new = not learned and run_to_show(None, workspace) is None
+            return {tab.votes: no_votes() if new else "", tab.take: gr.update(visible=False)}
         test = places[0]
         each = [Markup("<strong>{}</strong> from {}").format(counted(p.votes, p.kind), p.title) for p in places]
         line = Markup("You have {}.").format(Markup(listed(each)))
-        if test.rows < FEWEST_ROWS:
+        if test.rows < FEWEST_TO_PART:
             short = Markup(" A run needs {} rows of one kind; there are {} at most. {}")
-            line += short.format(FEWEST_ROWS, test.rows, _more_votes())
+            line += short.format(FEWEST_TO_PART, test.rows, _more_votes())
         elif len(places) > 1:
             line += Markup(" <em>Use them</em> takes those from {}.").format(test.title)
-        return {tab.votes: line, tab.take: gr.update(visible=test.rows >= FEWEST_ROWS), tab.offered: test.id}
+        return {tab.votes: line, tab.take: gr.update(visible=test.rows >= FEWEST_TO_PART), tab.offered: test.id}
 
     def learn(test_id: str | None) -> dict[Any, Any]:
         if not test_id:
             raise InputError("No votes to learn from", try_="make a blind test, or vote in Chat")
         return {**lesson.fill(lessons.of_votes(test_id, workspace)), tab.votes: "", tab.take: gr.update(visible=False)}
 
-    def take_sample() -> dict[Any, Any]:
-        choices = source_choices(workspace, SAMPLE)
-        return {source: gr.update(choices=choices, value=SAMPLE)}
+    def switch(shared: str | None, own: str | None) -> dict[Any, Any]:
+        """Take the sample, or go back from the tab's own data to those of the Data tab."""
+        has_own = data_of(own, shared, workspace) != shared
+        own = None if has_own else own_data(DataConfig(source=SAMPLE), workspace)
+        return {tab.own: own, tab.data: READING}
 
-    inputs = [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs]
+    def restore() -> dict[Any, Any]:
+        return {tab.own: kept_own(workspace)}
+
+    both = [data.config_json, tab.own]
+    inputs = [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs, *both]
+    on(page.opened, restore, [], [tab.own], checks_itself=True)
+    on(tab.own.change, lambda own: remember_choice(workspace, preferences=own or ""), [tab.own], queue=False)
     before_after.wire(tab.after, strip, workspace)
     train_preflight.wire(tab.check, tab.form, inputs, configured, workspace)
     changes = [component.input for component in tab.form.inputs]
@@ -240,18 +261,18 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         trigger_mode="always_last",
     )
     on(
-        any_of(data.config_json.change, *(component.change for component in chosen[:3])),
+        any_of(*(component.change for component in (*both, *chosen[:3]))),
         look,
-        [*chosen[:3], data.config_json],
-        [tab.data, tab.sample, tab.panel.row.start],
+        [*chosen[:3], *both],
+        [tab.data, tab.sample, tab.change_data, tab.panel.row.start],
         box=tab.message,
         clears=False,
         trigger_mode="always_last",
     )
-    on(tab.sample.click, take_sample, [], [source], box=tab.message)
+    on(tab.sample.click, switch, both, [tab.own, tab.data], box=tab.message)
     # Queued: changes of a gr.State that it fills fire only then.
     page.switch(tab.votes.pick, "chat")
-    on(tab.check.seen, offer, [data.config_json], [tab.votes, tab.take, tab.offered])
+    on(tab.check.seen, offer, both, [tab.votes, tab.take, tab.offered])
     on(
         tab.take.click,
         learn,
@@ -284,9 +305,11 @@ def fill(tab: PreferencesTab, config: RunConfig) -> dict[Any, Any]:
     return tab.form.fill(config) | rewards_form.fill(tab.rewards, config.reinforcement.rewards)
 
 
-def show(tab: PreferencesTab, job: Job | None, workspace: Workspace, data: str | None = None) -> dict[Any, Any]:
+def show(
+    tab: PreferencesTab, job: Job | None, workspace: Workspace, data: str | None = None, changed: str | None = None
+) -> dict[Any, Any]:
     """Updates that show the preference run in training, else the newest one, from its files."""
-    return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet(), data)
+    return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet(), data, changed)
 
 
 def list_runs(tab: PreferencesTab, seen: Look) -> dict[Any, Any]:
@@ -322,6 +345,7 @@ def start_kind(begin: str | None, workspace: Workspace) -> str:
 
 
 def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
+    """The run displayed on this tab, beside `job`; None before the first one."""
     return run_panel.to_show(job, tuple(STAGES), workspace)
 
 
@@ -389,9 +413,40 @@ def _usual(config: RunConfig, path: str) -> str:
 
 
 SAMPLE = "brand_voice_preferences"
+READING = "Reading the data …"
+USE_SAMPLE, OTHER = "Use the sample", "Use the Data tab's data"
 _MOST_ROWS = 50_000  # checked while a person waits
 _TOKENISED = 5_000  # rows whose tokens are counted
 _KINDS = {"bad": ("Stops the run", "bad"), "warn": ("Worth fixing", "warn"), "info": ("Good to know", "info")}
+
+
+def own_data(config: DataConfig, workspace: Workspace) -> str:
+    """Data chosen on this tab, as JSON: they are for preferences only, so those of Train stay. `beside`: what the Data
+    tab had chosen then."""
+    beside = kept_choices(workspace).data or DataConfig().source
+    return json.dumps({"beside": beside, "data": config.model_dump(mode="json")})
+
+
+def data_of(own: str | None, config_json: str | None, workspace: Workspace) -> str | None:
+    """What the tab learns from, a DataConfig as JSON: its own data, unless other preferences were chosen on the Data
+    tab since; else those of the Data tab (`config_json`)."""
+    if not own:
+        return config_json
+    kept = json.loads(own)
+    source = DataConfig.model_validate_json(config_json).source if config_json else None
+    if source != kept["beside"] and data_rows.holds_preferences(config_json, workspace):
+        return config_json
+    return DataConfig.model_validate(kept["data"]).model_dump_json()
+
+
+def kept_own(workspace: Workspace) -> str | None:
+    """The tab's own data as stored by the workspace; None if there are none, or they are gone."""
+    own = kept_choices(workspace).preferences
+    try:
+        find_source(DataConfig.model_validate(json.loads(own)["data"]).source, workspace)
+    except (ValueError, KeyError, TypeError, FtlabError):
+        return None
+    return own
 
 
 def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
@@ -402,9 +457,8 @@ def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
     try:
         inspection = look(config.data, workspace)
         if inspection.problem:
-            problem = notice("This data cannot be trained on yet. The Data tab says why.", kind="warn")
-            return Markup("<strong>{}</strong>").format(name) + problem, False
-        if inspection.detected is not None and (needed := _other_kind(config.stage, inspection)):
+            return Markup("<strong>{}</strong>").format(name) + notice(inspection.problem, kind="warn"), False
+        if inspection.detected is not None and (needed := _other_kind(config.stage, inspection, workspace)):
             return _line(name, counted(inspection.rows, "row")) + needed, False
         if inspection.rows > _MOST_ROWS:
             return _line(name, f"{counted(inspection.rows, 'row')}, checked when the run starts"), True
@@ -419,13 +473,14 @@ def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
     return _line(name, sizes) + cards(findings), True
 
 
-def _other_kind(stage: str, inspection: Any) -> Markup | None:
+def _other_kind(stage: str, inspection: Any, workspace: Workspace) -> Markup | None:
     """What `stage` needs if the current data are of another kind. Not an error: the choice is still open."""
     try:
         check_format(stage, inspection.detected, inspection.name, inspection.columns)
     except InputError:
         text = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and this data has none."
-        return Markup('<p class="ft-why">{} {}</p>').format(text, help_link("preferences", "What it needs"))
+        more = help_link("preferences", "What it needs") if run_to_show(None, workspace) is None else ""
+        return Markup('<p class="ft-why">{} {}</p>').format(text, more)
     return None
 
 
@@ -482,29 +537,38 @@ def _is_folder(config: RunConfig) -> bool:
 
 
 def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
-    data, form = page.parts[data_tab.NAME], tab.form.components
+    form = tab.form.components
 
     def settings_of(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
         config, message = filled
-        mine = run_panel.leads(tab.panel, run_files.current_job(page.workspace))
-        return {**fill(tab, config), **data.form.fill(config), **mine, tab.message: message}
+        run = run_to_show(run_files.current_job(page.workspace), page.workspace)
+        mine = run_panel.meant(tab.panel, run.id if run else None, page.workspace)
+        own = own_data(config.data, page.workspace)
+        return {**fill(tab, config), tab.own: own, **mine, tab.message: message}
 
     def learn(lesson: Lesson) -> dict[Any, Any]:
         return {
-            **page.doors[data_tab.NAME]["source"].fill(lesson.source),
+            tab.own: own_data(DataConfig(source=lesson.source), page.workspace),
             form["stage"]: lesson.stage,
             form["model.start"]: lesson.start,
             form["model.base"]: lesson.base or gr.skip(),
+            **{
+                form[path]: forms.text_of(lesson.preference[name]) if name in lesson.preference else gr.skip()
+                for name, path in learned.items()
+            },
             tab.message: notice(lesson.message),
         }
 
-    carried = [data.form.components["data.source"], *(form[path] for path in ("stage", "model.start", "model.base"))]
+    learned = {name: f"preference.{name}" for name in ("loss", "label_smoothing")}
+    carried = [tab.own, *(form[path] for path in ("stage", "model.start", "model.base", *learned.values()))]
     return {
         "data": Door(
-            [], lambda config_json: {}, lambda config_json: data_rows.holds_preferences(config_json, page.workspace)
+            [tab.own],
+            lambda config_json: {tab.own: None},
+            lambda config_json: data_rows.holds_preferences(config_json, page.workspace),
         ),
         "settings": Door(
-            [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs, *tab.panel.main, tab.message],
+            [*tab.form.inputs, *tab.rewards.inputs, tab.own, *tab.panel.main, tab.message],
             settings_of,
             lambda filled: filled[0].stage in STAGES,
         ),
@@ -514,10 +578,13 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
 
 def followers(tab: PreferencesTab, page: Page) -> list[Follower]:
     config_json = page.parts[data_tab.NAME].config_json
+
+    def draw(seen: Look) -> dict[Any, Any]:
+        learned = data_of(seen.values[tab.own], seen.values[config_json], page.workspace)
+        return show(tab, seen.job, page.workspace, learned, seen.values[tab.panel.changed])
+
     return [
-        Follower(
-            tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace, seen.values[config_json]), [config_json]
-        ),
+        Follower(tab.panel.outputs, draw, [config_json, tab.own, tab.panel.changed]),
         Follower([tab.begin, tab.reward_model], lambda seen: list_runs(tab, seen), [tab.begin], []),
         Follower(tab.after.outputs, lambda seen: before_after.list_runs(tab.after, seen), tab.after.looked_at, []),
     ]

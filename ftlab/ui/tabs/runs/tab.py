@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.report.charts import compared_losses
-from ftlab.report.measures import by_same_kinds, verdict_line
+from ftlab.report.measures import by_same_kinds, verdict_text
 from ftlab.ui import background, run_files, run_names
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
@@ -44,10 +45,10 @@ from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_stages import TITLES
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.runs import export as export_box
-from ftlab.ui.tabs.runs.lineage import lineage_tree
-from ftlab.ui.tabs.runs.listing import LIST_JS, no_runs, pair_text, preferred, runs_table
+from ftlab.ui.tabs.runs.listing import ALL, LIST_JS, lineage_tree, no_runs, pair_text, preferred, runs_table
 from ftlab.ui.tabs.train import sweep
 
+_LEAVES_SECONDS = 5.0  # that a waiting run has to leave the queue
 log = logging.getLogger(__name__)
 
 
@@ -142,7 +143,9 @@ def wire(tab: RunsTab, page: Page) -> None:
     workspace = page.workspace
     sweep.wire_results(tab.sweeps, workspace, page.opened)
 
-    def pick(event: gr.EventData) -> dict[Any, Any]:
+    def pick(current: str | None, other: str | None, event: gr.EventData) -> dict[Any, Any]:
+        if event._data["value"] == ALL:
+            return {tab.table: runs_table(workspace.runs(), current, other, whole=True)}
         run, _, other = str(event._data["value"]).partition(" ")
         return {tab.run: run or gr.skip(), tab.other: other}
 
@@ -173,18 +176,21 @@ def wire(tab: RunsTab, page: Page) -> None:
 
     def ask(run_id: str | None) -> dict[Any, Any]:
         run = workspace.run(_chosen(run_id))
-        if run_files.status(run).is_active:
+        status = run_files.status(run)
+        if status.is_active and status.state != "queued":
             raise InputError(f"The run {run.id} is still running and cannot be deleted", try_="stop it first")
         text = Markup("<p>Delete <strong>{}</strong> ({}) for good? Its model, curve and scores go with it.</p>")
         question = text.format(run_names.name_of(run), run.id)
         return {tab.confirm: gr.update(visible=True), tab.question: question}
 
     def delete(run_id: str | None) -> dict[Any, Any]:
-        from ftlab.evaluation.duet import release
+        from ftlab.evaluation.loaded import release
         from ftlab.training import supervisor
 
         run = workspace.run(_chosen(run_id))
         name = run_names.name_of(run)
+        if run_files.status(run).state == "queued":
+            _take_out_of_the_queue(run)
         supervisor.delete(run, workspace)
         release()
         return {
@@ -225,7 +231,15 @@ def wire(tab: RunsTab, page: Page) -> None:
 
     chosen = [tab.run, tab.other]
     for picked in (tab.table, tab.lineage):
-        on(picked.pick, pick, [], [tab.run, tab.other], box=tab.message, queue=False)
+        on(
+            picked.pick,
+            pick,
+            [tab.run, tab.other],
+            [*chosen, tab.table],
+            box=tab.message,
+            queue=False,
+            trigger_mode="multiple",
+        )
     on(
         any_of(*(component.change for component in chosen)),
         choose,
@@ -272,11 +286,22 @@ def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspa
         tab.to_chat: gr.update(visible=can and not run_files.is_reward_model(run)),
         tab.resume: gr.update(visible=status.state in ("stopped", "failed", "damaged")),
         **{button: gr.update(visible=status.state == "queued") for button in (tab.earlier, tab.later)},
-        tab.delete: gr.update(visible=not status.is_active),  # the strip above stops it first
+        # What is running is stopped first, by the strip above.
+        tab.delete: gr.update(visible=not status.is_active or status.state == "queued"),
     }
     if other and other != run_id:
         updates[tab.detail] = compared(run, workspace.run(other))
     return updates
+
+
+def _take_out_of_the_queue(run: RunDirectory) -> None:
+    """Ends a run that waits, so that it can be deleted; at once, since there is nothing to save."""
+    from ftlab.training import supervisor
+
+    supervisor.stop(run)
+    end = time.monotonic() + _LEAVES_SECONDS
+    while run_files.status(run).is_active and time.monotonic() < end:
+        time.sleep(0.2)
 
 
 def _has_figures(run: RunDirectory) -> bool:
@@ -288,7 +313,7 @@ def brief(run: RunDirectory) -> Markup:
     status, comparison = run_files.status(run), run_files.comparison(run)
     damage = join(error_box(error) for error in run_files.damage(run))
     if comparison and not status.is_active:
-        verdict = notice(verdict_line(comparison), kind=run_view.verdict_kind(comparison))
+        verdict = notice(verdict_text(comparison), kind=run_view.verdict_kind(comparison))
     else:
         at_work = "The strip above shows its progress." if status.is_active else "Trained."
         verdict = run_view.outcome(run, status) or notice(at_work)

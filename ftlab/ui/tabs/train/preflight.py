@@ -213,7 +213,7 @@ def wire(
                 yield show(preflight, _remember(config, workspace, preflight))
         except FtlabError as error:
             # Automatic, so it shows no error; Start reports the same in full.
-            text = Markup('<p class="ft-help">Time and memory could not be estimated: {}.</p>').format(error.what)
+            text = Markup('<p class="ft-help">Time and memory could not be estimated. {}</p>').format(error.message())
             yield {panel.progress: text, panel.result: "", panel.last_check: None}
         finally:
             _end(page, work)
@@ -317,7 +317,7 @@ def _followed(
     panel: Panel, config: RunConfig, doing: Generator[str, None, Any], work: Work, workspace: Workspace
 ) -> Generator[dict[Any, Any], None, Any]:
     """Yields the progress of `doing` and returns its finding, None if it was stopped. Closing it ends the process."""
-    background.release_chat(config.launcher.device)
+    background.release_models(config.launcher.device)
     began = time.monotonic()
     with Steps(doing) as steps:
         for phase in steps:

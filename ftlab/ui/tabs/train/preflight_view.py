@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from ftlab.core.endpoint import money
+from ftlab.core.words import byte_size
 from ftlab.ui.kit.html import count, details, duration, facts, join, list_items, notice, percent, pick_button, table
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def card(preflight: Preflight, checked: str) -> Markup:
 
 def line(preflight: Preflight) -> Markup:
     """Time and memory in a sentence."""
-    from ftlab.training.preflight.finding import amount, verdict
+    from ftlab.training.preflight.finding import verdict
 
     if preflight.fits is False:
         return notice(Markup("<strong>{}</strong>").format(verdict(preflight)), kind="bad")
@@ -52,11 +54,11 @@ def line(preflight: Preflight) -> Markup:
     if preflight.peak_bytes is not None and preflight.available_bytes is not None:
         about = "about " if preflight.kind == "estimate" else ""
         where = "GPU memory" if preflight.device == "cuda" else "memory"
-        parts.append(f"{about}{amount(preflight.peak_bytes)} of {amount(preflight.available_bytes)} free {where}")
+        parts.append(f"{about}{byte_size(preflight.peak_bytes)} of {byte_size(preflight.available_bytes)} free {where}")
     text = "; ".join(parts) or verdict(preflight).rstrip(".")
     source = " (estimate: the base is not on this machine)" if preflight.kind == "estimate" else " on this machine"
     if preflight.cost is not None:
-        source += f"; cost {preflight.cost:,.2f}"
+        source += f"; cost {money(preflight.cost)}"
     return Markup('<p class="ft-takes-line" data-kind="{}"><strong>{}</strong>{}.</p>').format(
         preflight.kind, f"{text[:1].upper()}{text[1:]}", source
     )
@@ -81,7 +83,6 @@ def trial_card(trial: RateTrial) -> Markup:
 
 
 def _numbers(preflight: Preflight) -> Markup:
-    from ftlab.training.preflight.finding import amount
 
     rows: list[tuple[str, Any, str]] = []
     about = "about " if preflight.kind == "estimate" else ""
@@ -90,12 +91,12 @@ def _numbers(preflight: Preflight) -> Markup:
         rows.append(
             (
                 "Memory",
-                f"{about}{amount(preflight.peak_bytes)}",
-                f"peak, of {amount(preflight.available_bytes)} free on {where}",
+                f"{about}{byte_size(preflight.peak_bytes)}",
+                f"peak, of {byte_size(preflight.available_bytes)} free on {where}",
             )
         )
     elif preflight.available_bytes is not None:
-        rows.append(("Free memory", amount(preflight.available_bytes), "on the device that trains"))
+        rows.append(("Free memory", byte_size(preflight.available_bytes), "on the device that trains"))
     if preflight.total_seconds is not None:
         parts = [f"training {duration(preflight.training_seconds)}"]
         parts += [f"{count(preflight.evaluations)} validations {duration(preflight.evaluation_seconds)}"] * bool(
@@ -111,7 +112,7 @@ def _numbers(preflight: Preflight) -> Markup:
     elif preflight.steps is not None:
         rows.append(("Steps", count(preflight.steps), "weight updates"))
     if preflight.cost is not None:
-        rows.append(("Cost", f"{preflight.cost:,.2f}", f"at {preflight.price_per_hour:g} per hour"))
+        rows.append(("Cost", money(preflight.cost), f"at {preflight.price_per_hour:g} per hour"))
     if preflight.tokens is not None:
         padding = f"{percent(preflight.padding_share, 0)} of the computation is padding"
         padding = padding if (preflight.padding_share or 0) >= 0.005 else "no computation is spent on padding"
@@ -126,7 +127,9 @@ def _numbers(preflight: Preflight) -> Markup:
     elif preflight.total_parameters is not None:
         rows.append(("Weights", f"about {preflight.total_parameters / 1e9:.3g} billion", "in the base"))
     if preflight.checkpoint_bytes is not None and preflight.result_bytes is not None:
-        rows.append(("Checkpoint", amount(preflight.checkpoint_bytes), f"the result: {amount(preflight.result_bytes)}"))
+        rows.append(
+            ("Checkpoint", byte_size(preflight.checkpoint_bytes), f"the result: {byte_size(preflight.result_bytes)}")
+        )
     return facts(rows)
 
 

@@ -2,7 +2,7 @@
 result once it has ended.
 
 elem_ids, after the name of the tab (`train` or `pref`): `_start`, `_stop`, `_message`, `_live` (curve, answers,
-outcome), `_to_evaluate`, `_to_chat`.
+outcome), `_to_evaluate`.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class RunPanel:
     row: StartRow
     live: gr.HTML
     to_evaluate: gr.Button
-    to_chat: gr.Button
     run_id: gr.State  # id of the run in the live view
+    changed: gr.State  # id of the run that was in the live view when a person changed a setting
 
     @property
     def outputs(self) -> list[Any]:
         """The components that `show` updates."""
-        return [self.live, self.to_evaluate, self.to_chat, self.row.start, self.row.stop, self.run_id]
+        return [self.live, self.to_evaluate, self.row.start, self.row.stop, self.run_id]
 
     @property
     def main(self) -> list[Any]:
-        """The buttons of which at most one is the primary one (`leads`)."""
-        return [self.row.start, self.to_evaluate]
+        """The components that `leads` updates."""
+        return [self.row.start, self.to_evaluate, self.changed]
 
 
 def build_row(tab: str) -> StartRow:
@@ -63,10 +63,8 @@ def build_live(tab: str, row: StartRow, nothing: Markup) -> RunPanel:
     """The column beside the form; `nothing` is its content before the first run."""
     with gr.Column(elem_id=f"{tab}_picture", elem_classes="ft-run-picture", min_width=280):
         live = gr.HTML(nothing, elem_id=f"{tab}_live", js_on_load=run_view.KEEP_OPEN_JS)
-        with gr.Row():
-            to_evaluate = gr.Button("See the evaluation", visible=False, elem_id=f"{tab}_to_evaluate")
-            to_chat = gr.Button("Chat with it", visible=False, elem_id=f"{tab}_to_chat")
-    return RunPanel(row, live, to_evaluate, to_chat, gr.State(None))
+        to_evaluate = gr.Button("See the evaluation", visible=False, elem_id=f"{tab}_to_evaluate")
+    return RunPanel(row, live, to_evaluate, gr.State(None), gr.State(None))
 
 
 def wire(
@@ -90,15 +88,14 @@ def wire(
         config = configured(values)
         run = supervisor.submit(config, workspace)
         preflight.keep_expected(config, run, workspace)
-        background.release_chat(config.launcher.device)
+        background.release_models(config.launcher.device)
         queued, at_work = job_strip.submitted(strip, run, workspace)
         return {message: queued, **at_work, **show_now(run_files.current_job(workspace))}
 
-    def lead() -> dict[Any, Any]:
-        """A changed setting is meant for a new run."""
-        return leads(panel, run_files.current_job(workspace))
+    def lead(run_id: str | None) -> dict[Any, Any]:
+        return meant(panel, run_id, workspace)
 
-    on(any_of(*changes), lead, [], panel.main, queue=False)
+    on(any_of(*changes), lead, [panel.run_id], panel.main, queue=False)
     on(
         panel.row.start.click,
         start,
@@ -110,8 +107,7 @@ def wire(
         concurrency_limit=1,
     )
     job_strip.stop_by(strip, panel.row.stop, message, workspace)
-    for trigger, other in ((panel.to_evaluate, "evaluate"), (panel.to_chat, "chat")):
-        page.lead(trigger.click, "run", [panel.run_id], to=other, queue=False)
+    page.lead(panel.to_evaluate.click, "run", [panel.run_id], to="evaluate", queue=False)
 
 
 def to_show(job: Job | None, stages: Sequence[str], workspace: Workspace) -> RunDirectory | None:
@@ -132,6 +128,12 @@ def leads(panel: RunPanel, job: Job | None, *, start: bool = True) -> dict[Any, 
     }
 
 
+def meant(panel: RunPanel, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates for a form that was changed beside the run `run_id`: what it describes now is a new run, so Start leads
+    until that run is in the live view."""
+    return leads(panel, run_files.current_job(workspace)) | {panel.changed: run_id}
+
+
 def learned_from(run: RunDirectory, data: str | None) -> bool:
     """Whether `run` has a result learned from `data`, the current data of the Data tab."""
     config = run_files.config(run)
@@ -141,20 +143,25 @@ def learned_from(run: RunDirectory, data: str | None) -> bool:
 
 
 def show(
-    panel: RunPanel, run: RunDirectory | None, job: Job | None, nothing: Markup, data: str | None = None
+    panel: RunPanel,
+    run: RunDirectory | None,
+    job: Job | None,
+    nothing: Markup,
+    data: str | None = None,
+    changed: str | None = None,
 ) -> dict[Any, Any]:
     """Updates that show `run` from its files, Stop while `job` works on it, and the primary button: evaluation if the
-    run has learned from `data` (the current data of the Data tab)."""
+    run has learned from `data` (the current data of the Data tab) and is not the one beside which a person `changed`
+    a setting."""
     if run is None:
         hidden = gr.update(visible=False)
-        closed = dict.fromkeys((panel.to_evaluate, panel.to_chat, panel.row.stop), hidden)
+        closed = dict.fromkeys((panel.to_evaluate, panel.row.stop), hidden)
         return {**leads(panel, job), **closed, panel.live: nothing, panel.run_id: None}
-    ready, main = run_files.result_ready(run), leads(panel, job, start=not learned_from(run, data))
+    ready, main = run_files.result_ready(run), leads(panel, job, start=changed == run.id or not learned_from(run, data))
     return {
         **main,
         panel.live: run_view.live(run),
         panel.to_evaluate: main[panel.to_evaluate] | gr.update(visible=ready, value=run_view.on_to_evaluate(run)),
-        panel.to_chat: gr.update(visible=ready and not run_files.is_reward_model(run)),
         panel.row.stop: job_strip.stop_button(job if job is not None and job.run == run else None),
         panel.run_id: run.id,
     }

@@ -99,7 +99,7 @@ def wire_form(
         if first and first == second:
             raise InputError("Both settings are the same", given=first, try_="choose another second setting, or none")
         config = configured(rest)
-        background.release_chat(config.launcher.device)
+        background.release_models(config.launcher.device)
         started = sweeps.submit_sweep(config, vary, workspace)
         queued = f"{counted(len(started.runs), 'run')} queued. You can close this page."
         return {form.message: notice(queued, kind="good")}

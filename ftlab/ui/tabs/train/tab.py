@@ -40,7 +40,7 @@ NAME, TITLE = "train", "Train"
 # Common bases that fit with LoRA, 512 tokens and a small batch; others from the Hub can be typed.
 BASES = [
     ("Starter: the toy that ships with ftlab (any CPU)", STARTER),
-    ("SmolLM2 135M Instruct (CPU or any GPU; 93 MB)", "smollm2"),
+    ("SmolLM2 135M Instruct (CPU or any GPU; 89 MB)", "smollm2"),
     ("Qwen3 0.6B (GPU with 8 GB)", "Qwen/Qwen3-0.6B"),
     ("Qwen3 1.7B (GPU with 16 GB)", "Qwen/Qwen3-1.7B"),
     ("Qwen3 4B Instruct (GPU with 24 GB, or qlora in 16 GB)", "Qwen/Qwen3-4B-Instruct-2507"),
@@ -200,9 +200,11 @@ def wire(tab: TrainTab, page: Page) -> None:
     page.switch(tab.change_data.click, data_tab.NAME)
 
 
-def show(tab: TrainTab, job: Job | None, workspace: Workspace, data: str | None = None) -> dict[Any, Any]:
+def show(
+    tab: TrainTab, job: Job | None, workspace: Workspace, data: str | None = None, changed: str | None = None
+) -> dict[Any, Any]:
     """Updates that show the run in training, else the newest one, from its files."""
-    return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet(), data)
+    return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet(), data, changed)
 
 
 def nothing_yet() -> Markup:
@@ -361,7 +363,8 @@ def doors(tab: TrainTab, page: Page) -> dict[str, Door]:
 
     def fill(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
         config, message = filled
-        mine = run_panel.leads(tab.panel, run_files.current_job(page.workspace))
+        run = run_to_show(run_files.current_job(page.workspace), page.workspace)
+        mine = run_panel.meant(tab.panel, run.id if run else None, page.workspace)
         return {**tab.form.fill(config), **data.form.fill(config), **mine, tab.message: message}
 
     return {
@@ -396,15 +399,22 @@ def followers(tab: TrainTab, page: Page) -> list[Follower]:
         picked = kept_choices(page.workspace).preset
         if picked not in PRESETS or picked == PRESET:
             return {}
-        config = build_config(forms.nested({"model.base": base_name}))
-        return {tab.preset: picked} | _preset(tab, picked, config, _shape(config))
+        config, workspace = build_config(forms.nested({"model.base": base_name})), page.workspace
+        run = run_to_show(run_files.current_job(workspace), workspace)
+        before = run_files.config(run) if run else None
+        another = before is not None and preset_of(before, _shape(before)) != picked
+        meant = {tab.panel.changed: run.id} if run and another else {}
+        return {tab.preset: picked} | meant | _preset(tab, picked, config, _shape(config))
+
+    read = [config_json, tab.panel.changed]
+
+    def draw(seen: Look) -> dict[Any, Any]:
+        return show(tab, seen.job, page.workspace, *(seen.values[component] for component in read))
 
     return [
+        Follower(tab.panel.outputs, draw, read),
         Follower(
-            tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace, seen.values[config_json]), [config_json]
-        ),
-        Follower(
-            [base, *replayed, tab.preset, *filled],
+            [base, *replayed, tab.preset, tab.panel.changed, *filled],
             chosen,
             [base, *replayed, tab.preset],
             [base],

@@ -1,9 +1,9 @@
 """What ftlab uses of other libraries without their promise: private names that it overrides, calls or replaces, and
 code whose steps it repeats.
 
-`tests/unit/test_private_names.py` fails when one of them changes, and when ftlab uses a private name that is not listed
-here. After reading the difference and what ftlab makes of it, `python tests/unit/test_private_names.py` renews the
-versions and hashes.
+`test_private_names.py` fails when one of them changes, and when ftlab uses a private name that is not listed here.
+After reading the difference and what ftlab makes of it, `python -m tests.unit.test_private_names` renews the versions
+and hashes.
 """
 
 from __future__ import annotations

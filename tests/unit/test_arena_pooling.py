@@ -1,0 +1,102 @@
+"""A blind test and its repetitions, judged together."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+from scipy.integrate import quad
+from sqlalchemy import update
+
+from ftlab.arena import trials
+from ftlab.arena.evidence import log_evidence
+from ftlab.arena.pooling import pool
+from ftlab.arena.store import Store, open_store, prompts
+from ftlab.core.workspace import Workspace
+from ftlab.errors import InputError
+from tests.arena import opened
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(Workspace.open(tmp_path / "workspace"))
+
+
+def held(store: Store, first_prompt: int, wins: int, losses: int, name: str = "Ana", **settings: object) -> str:
+    """A closed test on prompts of its own: so many wins and losses of the second contestant."""
+    test, (rater,) = opened(store, (name,), prompts=wins + losses, **settings)
+    with store.writing() as connection:
+        for prompt in connection.execute(prompts.select().where(prompts.c.test_id == test)).all():
+            changed = {"fingerprint": f"{first_prompt + prompt.number}"}
+            connection.execute(update(prompts).where(prompts.c.id == prompt.id).values(**changed))
+    left = wins
+    while (trial := trials.next_trial(store, rater)) is not None:
+        best = "1" if left > 0 else "0"
+        left -= 1
+        trials.vote(store, rater, trial.id, "left" if trial.left.endswith(best) else "right")
+    return test
+
+
+def test_the_evidence_of_two_tests_is_multiplied_and_each_side_stands_for_itself(store):
+    one, two = held(store, 0, 9, 3), held(store, 100, 8, 2, "Bo")
+
+    def mean(wins: int, losses: int) -> float:  # over the rates above one half, by quadrature
+        return 2 * quad(lambda rate: (2 * rate) ** wins * (2 - 2 * rate) ** losses, 0.5, 1)[0]
+
+    result = pool(store, [one, two])
+    assert result["evidence"]["above"] == pytest.approx(mean(9, 3) * mean(8, 2), rel=1e-6)
+    assert result["evidence"]["below"] == pytest.approx(mean(3, 9) * mean(2, 8), rel=1e-6)
+    assert result["threshold"] == 40 and result["verdict"] == "not_enough" and "cannot tell" in result["text"]
+    third = pool(store, [one, two, held(store, 400, 14, 2, "Cy")])
+    assert third["verdict"] == "better" and third["evidence"]["above"] > 40
+    assert third["text"].startswith("Contestant 1 is better than Contestant 0 over 3 tests for these 3 raters")
+    assert (result["win_rate"], result["raters"]) == (pytest.approx(17 / 22), 2)
+    assert (result["prompts"]["wins"], result["prompts"]["losses"]) == (17, 5)
+    assert "17 of 22 prompts and 77" in result["text"] and "No sign that the tests differ" in result["notes"][0]
+    # Tests that lean opposite ways do not confirm each other (both products are 48), and the difference is said.
+    other = held(store, 200, 0, 12)
+    against = pool(store, [held(store, 300, 12, 0), other])
+    assert against["verdict"] == "not_enough" and "differ more than by chance" in against["notes"][0]
+    assert one in against["notes"][1] and "Not pooled" in against["notes"][1]
+
+
+def test_only_tests_of_one_plan_on_different_prompts_that_may_be_seen_are_pooled(store):
+    one = held(store, 0, 6, 2)
+    with pytest.raises(InputError, match="two or more different"):
+        pool(store, [one, one])
+    with pytest.raises(InputError, match="share prompts") as error:
+        pool(store, [one, held(store, 4, 6, 2)])
+    assert "4 prompts" in str(error.value)
+    with pytest.raises(InputError, match="differ in the margin"):
+        pool(store, [one, held(store, 100, 6, 2, margin=10)])
+    hidden, _ = opened(store, ("Ana",), prompts=3)
+    with pytest.raises(InputError, match="still hidden"):
+        pool(store, [one, hidden])
+    three, _ = opened(store, ("Ana",), prompts=1, contestants=3)
+    with pytest.raises(InputError, match="two contestants"):
+        pool(store, [one, three])
+
+
+def test_a_margin_is_pooled_as_a_margin(store):
+    result = pool(store, [held(store, 0, 12, 8, margin=20), held(store, 100, 11, 9, "Bo", margin=20)])
+    assert result["threshold"] == 20 and result["margin"] == 20
+    assert result["verdict"] == "no_worse" and "no worse than Contestant 0 by more than 20 points" in result["text"]
+
+
+@pytest.mark.parametrize(("margin", "rate"), [(0.0, 0.5), (0.1, 0.4)])
+def test_repeating_until_one_likes_the_product_is_wrong_in_at_most_one_of_twenty(margin, rate):
+    """After each of up to four tests, whoever looks decides whether to repeat it."""
+    draw, wrong = random.Random(5), 0
+    for _ in range(400):
+        above = below = 0.0
+        for _ in range(4):
+            wins = [draw.random() < rate for _ in range(30)]
+            running = [sum(wins[: n + 1]) for n in range(30)]
+            above += log_evidence(running, 0.5 - margin, "above")[-1]
+            below += log_evidence(running, 0.5 - margin, "below")[-1]
+            if (above if margin else max(above, below)) >= math.log(20 if margin else 40):
+                wrong += 1
+                break
+    assert wrong <= 0.05 * 400
