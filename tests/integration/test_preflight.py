@@ -226,6 +226,16 @@ def test_a_measurement_ends_with_whoever_started_it(workspace, rows_file, tmp_pa
     assert list((tmp_path / "temporary").glob("ftlab*")) == []
 
 
+def test_a_measurement_whose_starter_is_gone_removes_its_whole_folder(tmp_path):
+    run = tmp_path / "ftlab-preflight-x" / "0"
+    run.mkdir(parents=True)
+    for number in range(300):
+        (run / f"{number}.txt").write_text("x")
+    command = [sys.executable, "-m", "ftlab.training.preflight.probe", str(run), str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, env=offline_environment(), stdin=subprocess.DEVNULL, capture_output=True)
+    assert not run.parent.exists()
+
+
 def test_where_most_rows_are_too_long_the_run_is_refused_as_it_would_be_later(tmp_path):
     data = long_rows(tmp_path / "rows.jsonl", words=60)
     done = run_cli(

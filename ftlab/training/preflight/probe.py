@@ -92,7 +92,9 @@ def main(arguments: list[str] | None = None) -> int:
     quieten()
     run, workspace = RunDirectory(args.run), Workspace.open(args.workspace)
     # Unlike a run, at normal priority: a person is waiting, and the measurement is of a run on idle cores.
-    threading.Thread(target=_end_with_parent, args=(run.path,), daemon=True, name="parent").start()
+    gone = threading.Event()
+    watch = threading.Thread(target=_end_with_parent, args=(run.path, gone), daemon=True, name="parent")
+    watch.start()
     writer = StatusWriter(run.status_file)
     try:
         # Beside a run the measurement would be wrong, and both could run out of memory.
@@ -119,6 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     finally:
         writer.close()
+        if gone.is_set():
+            watch.join()  # a file that it removed was missed here: the folder goes first, then the process
 
 
 def measure(
@@ -344,11 +348,12 @@ def _quieten(trainer: Any) -> None:
     arguments.eval_strategy, arguments.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
 
 
-def _end_with_parent(folder: Path) -> None:
+def _end_with_parent(folder: Path, gone: threading.Event) -> None:
     """End this process and remove its folder when the process at the other end of standard input is gone."""
     with contextlib.suppress(OSError):
         # Not sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
         os.read(0, 1)
+    gone.set()
     whole = folder.parent if folder.parent.name.startswith(FOLDER_PREFIX) else folder
     for _ in range(_TRIES):
         # The measurement goes on in the meantime, and may write a file into a folder that is being emptied.
