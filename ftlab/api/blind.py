@@ -17,7 +17,7 @@ from ftlab.errors import InputError
 
 if TYPE_CHECKING:
     from ftlab.arena.preferences import OriginJson, PairJson
-    from ftlab.arena.results import FlagJson, ProgressJson
+    from ftlab.arena.results import FlagJson, PooledJson, ProgressJson
 
 # How good an answer is: (answer, prompt, reference or None).
 Score = Callable[[str, str, str | None], float]
@@ -113,6 +113,22 @@ class BlindTest:
         """What the votes say. Raises FtlabError while they are to stay hidden."""
         return blind_verdict(self.id, self._store.workspace.root)
 
+    def repeat(self, source: str, prompts: int | None = None) -> BlindTest:
+        """A new test with the contestants and the plan of this one, on at most `prompts` of `source` (as in
+        `blind_test`) that no test of this plan has asked. Raises InputError if none is left."""
+        from ftlab.arena import pooling, prompt_sources
+
+        scripts = bool(pooling.plan_of(self._store, self.id)[1].conversations)
+        every = prompt_sources.named(source, self._store.workspace, conversations=scripts)
+        return BlindTest(self._store, *pooling.repeat(self._store, self.id, every, prompts))
+
+    def pooled(self) -> PooledJson:
+        """This test and its repetitions, judged together. Raises InputError without a repetition whose votes may be
+        seen."""
+        from ftlab.arena import pooling
+
+        return pooling.pool(self._store, pooling.repetitions(self._store, self.id))
+
     def report(self) -> Path:
         """The file of a report for people, a page of its own. Raises FtlabError while the votes are to stay hidden."""
         from ftlab.report.arena import write_arena_report
@@ -143,6 +159,10 @@ def blind_test(
     no_worse_by: float = 0.0,
     max_new_tokens: int = 256,
     conversations: bool = False,
+    attention: int = 0,
+    repeats: float = 0.0,
+    min_attention: float = 0.0,
+    min_consistency: float = 0.0,
     workspace: Folder = None,
 ) -> BlindTest:
     """A new blind test of `contestants`: by title, runs and bases (by name), the one to compare with first.
@@ -152,7 +172,10 @@ def blind_test(
     nearly, are left out and counted in `left_out`. Each is to get `votes_per_prompt` votes, decided before anybody has
     voted. `no_worse_by` tests whether the second is no worse than the first, within this many points of the win
     rate (1 to 40), instead of better. With `conversations`, every contestant answers each turn of the user in a row
-    itself, and raters vote on whole conversations. Raises InputError for what cannot be tested.
+    itself, and raters vote on whole conversations. Each rater gets `attention` attention items, from as many prompts
+    set aside, and votes again on the share `repeats` of the prompts; those below the share `min_attention` of right
+    ones or `min_consistency` of equal votes do not count (0: everybody counts). Raises InputError for what cannot be
+    tested.
     """
     from ftlab.arena import answers, asking, blind_tests, prompt_sources
 
@@ -174,8 +197,16 @@ def blind_test(
     chosen = prompt_sources.sample(fresh, most)
     generation = answers.check_generation({"max_new_tokens": max_new_tokens})
     how = asking.TestSettings(
-        generation, votes_per_prompt=votes_per_prompt, margin=no_worse_by, conversations=conversations
+        generation,
+        votes_per_prompt=votes_per_prompt,
+        margin=no_worse_by,
+        attention=attention,
+        repeats=repeats,
+        min_attention=min_attention,
+        min_consistency=min_consistency,
+        conversations=conversations,
     )
     store, title = open_store(opened), " against ".join(contestants)
-    test = blind_tests.create_test(store, title, among, chosen, how, len(chosen) * votes_per_prompt)
+    planned = asking.capacity(len(among), len(chosen), how) or 1
+    test = blind_tests.create_test(store, title, among, chosen, how, planned)
     return BlindTest(store, test, left_out)

@@ -1,9 +1,14 @@
-"""Have a model behind an address judge the answers of a blind test: all prompts, each in both orders."""
+"""Have a model behind an address judge the answers of a blind test: all prompts, each in both orders. `judge_test` does
+it; `start` has a process of its own do it."""
 
 from __future__ import annotations
 
+import argparse
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row
@@ -12,7 +17,11 @@ from ftlab.arena.blind_tests import find_test
 from ftlab.arena.conversations import as_text, texts_of
 from ftlab.arena.corrected import read_scores
 from ftlab.arena.store import Store, answers, contestants, prompts
-from ftlab.core.files import append_jsonl, end_last_line, locked, read_jsonl
+from ftlab.core import jobs
+from ftlab.core.endpoint import JUDGE
+from ftlab.core.files import append_jsonl, end_last_line, locked, read_json, read_jsonl, write_json
+from ftlab.core.jobs import Job, Status
+from ftlab.core.workspace import Workspace
 from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import spoken
 from ftlab.errors import FtlabError, InputError
@@ -116,3 +125,80 @@ def _asked(
         raise FtlabError("This test has no answers to judge yet", try_="python -m ftlab arena generate")
     lines = read_jsonl(store.workspace.judged_file(test_id))
     return rows, questions(rows, settings), {line["key"] for line in lines if line.get("choice") is not None}
+
+
+_WORDS = jobs.Words(
+    "the judge of this blind test",
+    ended="The process of the judge ended early",
+    failed="The answers could not be judged",
+    again="send again: replies so far are kept",
+    idle="No judge is at work.",
+    asked="Stopping. Finished judgments are kept.",
+)
+
+
+def _job(workspace: Workspace, test_id: str) -> Job:
+    file = workspace.judged_file(test_id)
+    files = (file.with_name("judging.json"), file.with_name("judging.lock"), file.with_name("judging.log"))
+    return Job(*files, (test_id, workspace.root), file.with_name("judging.stop"), _WORDS)
+
+
+def _request_file(workspace: Workspace, test_id: str) -> Path:
+    return workspace.judged_file(test_id).with_name("judge.json")
+
+
+def start(workspace: Workspace, test_id: str, settings: JudgeSettings) -> None:
+    """Judge a test in a separate process. The key reaches it through its environment. Raises FtlabError while a judge
+    is at work."""
+    from ftlab.arena.store import DATABASE_VARIABLE
+
+    job = _job(workspace, test_id)
+    with locked(job.status_file.with_name("judging.start.lock")):
+        before = status(workspace, test_id)
+        if before is not None and before.is_active:
+            raise FtlabError("The answers of this test are being judged already", try_="wait for it to end, or stop it")
+        write_json(_request_file(workspace, test_id), settings.as_dict())
+        jobs.begin(job, Status(phase=PHASE, created=time.time()))
+        command = [sys.executable, "-m", "ftlab.arena.judging", "--", test_id, str(workspace.root)]
+        keys = [DATABASE_VARIABLE, JUDGE.key_variable]
+        jobs.start(job, command, jobs.environment({}, online=True, keep=keys))
+
+
+def status(workspace: Workspace, test_id: str) -> Status | None:
+    """The status, corrected if the process is gone. None if it was never started."""
+    return jobs.followed(_job(workspace, test_id), Status)
+
+
+def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
+    """The blind tests that a judge is reading, by id."""
+    tests = [file.parent.name for file in sorted(workspace.arena_folder.glob("*/judging.json"))]
+    states = [(test_id, status(workspace, test_id)) for test_id in tests]
+    return [(test_id, current) for test_id, current in states if current is not None and current.is_active]
+
+
+def stop(workspace: Workspace, test_id: str) -> jobs.StopResult:
+    """Ask the process to stop; on the second call, kill it."""
+    return jobs.stop(_job(workspace, test_id), status(workspace, test_id))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The process itself: judges, and writes the outcome to judging.json."""
+    from ftlab.arena.store import open_store
+
+    parser = argparse.ArgumentParser(prog="ftlab.arena.judging")
+    parser.add_argument("test")
+    parser.add_argument("workspace", type=Path)
+    args = parser.parse_args(arguments)
+    workspace = Workspace.open(args.workspace)
+    job = _job(workspace, args.test)
+
+    def work(writer: jobs.Writer[Status]) -> None:
+        settings = JudgeSettings.from_dict(read_json(_request_file(workspace, args.test)))
+        store = open_store(workspace)
+        judge_test(store, args.test, settings, progress=writer.tell, should_stop=lambda: job.is_asked_to_stop)
+
+    return jobs.run(job, lambda: jobs.Writer(job.status_file, Status), work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

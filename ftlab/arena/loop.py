@@ -7,7 +7,6 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ftlab.arena import answers, blind_tests, links, preferences, prompt_sources, trials
@@ -221,12 +220,7 @@ def hold_test(
 def _prompts(workspace: Workspace, settings: LoopSettings, sft: RunDirectory) -> list[PromptSpec]:
     if settings.prompts is None:
         return prompt_sources.held_out(f"{prompt_sources.RUN_PREFIX}{sft.id}", workspace)
-    path = Path(settings.prompts).expanduser()
-    return (
-        prompt_sources.from_file(path, workspace)
-        if path.is_file()
-        else prompt_sources.held_out(settings.prompts, workspace)
-    )
+    return prompt_sources.named(settings.prompts, workspace)
 
 
 def _merged(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

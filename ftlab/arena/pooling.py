@@ -14,14 +14,17 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from ftlab.arena import prompt_sources
+from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, capacity
 from ftlab.arena.ballots import Ballot, duels
-from ftlab.arena.blind_tests import list_contestants, list_tests
+from ftlab.arena.blind_tests import create_test, get_test, list_contestants, list_tests, settings_of
 from ftlab.arena.evidence import duel_majorities, log_evidence
 from ftlab.arena.results import PooledJson, PooledTestJson, Word
 from ftlab.arena.store import Store, prompts
 from ftlab.arena.tally import CountedVotes, read_votes, revealed_now
 from ftlab.arena.verdict import BETTER, NO_WORSE, NOT_ENOUGH, WORSE, odds, points_text, whom
 from ftlab.core.words import counted
+from ftlab.data.partition import prompt_fingerprint
 from ftlab.errors import InputError
 from ftlab.evaluation.clusters import clustered_share, same_share
 from ftlab.evaluation.figures import from_to, percent
@@ -123,6 +126,56 @@ def same_plan(store: Store, test: Row[Any], other: Row[Any]) -> str | None:
         if (test.settings.get(name) or 0) != (other.settings.get(name) or 0):
             return f"the {name.replace('_', ' ')}"
     return None
+
+
+def repetitions(store: Store, test_id: str) -> list[str]:
+    """The tests to pool with this one, itself among them, in their order: those of its plan, on other prompts, whose
+    votes are not hidden."""
+    test, chosen = get_test(store, test_id), [test_id]
+    taken = asked_in(store, test_id)
+    for other in list_tests(store):
+        if other.id == test_id or same_plan(store, test, other) or revealed_now(store, other.id) is None:
+            continue
+        if not taken & (asked := asked_in(store, other.id)):
+            taken |= asked
+            chosen.append(other.id)
+    created = {each.id: each.created for each in list_tests(store)}
+    return sorted(chosen, key=lambda each: created[each])
+
+
+def repeat(store: Store, test_id: str, every: Sequence[PromptSpec], number: int | None = None) -> tuple[str, int]:
+    """Create a test with the contestants and the plan of this one, on `number` (None: all) of the prompts that no test
+    of the plan has asked. Returns its id, and how many prompts were left out because they trained a contestant.
+
+    Raises InputError for a live test, and if no prompt is left.
+    """
+    contestants, settings = plan_of(store, test_id)
+    fresh, left_out = prompt_sources.fresh(every, [each.spec for each in contestants], store.workspace)
+    chosen = prompt_sources.sample(not_asked(store, test_id, fresh), number)
+    planned = capacity(len(contestants), len(chosen), settings) or 1
+    title = f"{get_test(store, test_id).title.removesuffix(_REPEATED)}{_REPEATED}"
+    return create_test(store, title, contestants, chosen, settings, planned), left_out
+
+
+_REPEATED = ", repeated"
+
+
+def plan_of(store: Store, test_id: str) -> tuple[list[ContestantSpec], TestSettings]:
+    """The contestants and the settings of a repetition. Raises InputError for a live test."""
+    test = get_test(store, test_id)
+    if test.settings["live"]:
+        raise InputError("A live test has no prompts to be repeated on", given=test.title)
+    contestants = [ContestantSpec(each.title, each.spec) for each in list_contestants(store, test_id)]
+    return contestants, replace(settings_of(test), gave_away=0)
+
+
+def not_asked(store: Store, test_id: str, every: Sequence[PromptSpec]) -> list[PromptSpec]:
+    """The prompts that no test of this plan has asked. Raises InputError if there are none."""
+    asked = asked_in_plan(store, get_test(store, test_id))
+    left = [prompt for prompt in every if prompt_fingerprint(prompt.messages) not in asked]
+    if not left:
+        raise InputError("All of these prompts were asked before", try_="choose other ones")
+    return left
 
 
 def asked_in(store: Store, test_id: str) -> set[str]:

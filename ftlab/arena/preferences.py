@@ -169,11 +169,12 @@ class VotesAsData:
             return 0.0
         return sum(1 / (1 + ((1 - rate) / rate) ** ahead) for ahead in self.ahead) / len(self.ahead)
 
-    def settings(self) -> dict[str, Any]:
-        """The settings of `preference` with which these pairs should be learned; empty if votes do not tell."""
+    def settings(self, stage: str = "dpo") -> dict[str, Any]:
+        """The settings of `preference` with which `stage`, dpo or kto, should learn; empty if votes do not tell."""
         if self.wrong is None or not 0.005 <= self.wrong < _BY_CHANCE:
             return {}
-        return {"loss": "robust", "label_smoothing": round(self.wrong, 2)}
+        loss = {"loss": "robust"} if stage == "dpo" else {}  # the losses of kto allow for it by their weights
+        return loss | {"label_smoothing": round(self.wrong, 2)}
 
     def summary(self) -> dict[str, Any]:
         return {

@@ -48,6 +48,12 @@ def held_out(
     return _of_rows(loaded, [split] if split else list(loaded.splits), topic, columns, conversations)
 
 
+def named(source: str, workspace: Workspace, **how: Any) -> list[PromptSpec]:
+    """The prompts of `source`: all rows of a file, else the held-out rows of a run or of data. `how` as there."""
+    path = Path(source).expanduser()
+    return from_file(path, workspace, **how) if path.is_file() else held_out(source, workspace, **how)
+
+
 def from_file(
     path: Path,
     workspace: Workspace | None = None,

@@ -28,7 +28,6 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.load import remember
-from ftlab.data.partition import prompt_fingerprint
 from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
@@ -80,7 +79,8 @@ def add_arena(parser: Parser) -> None:
     )
     pooling = "Judge tests of one plan on different prompts together"
     command = add_command(group, "pool", pool, pooling, "arena pool vT3x last")
-    command.add_argument("tests", nargs="+", metavar="TEST", help="two tests or more, as for `arena verdict`")
+    which = "tests, as for `arena verdict`; one alone is judged with its repetitions (default: the last)"
+    command.add_argument("tests", nargs="*", default=["last"], metavar="TEST", help=which)
     asking = "Let a model judge all prompts: votes on some of them then correct it"
     example = "arena judge last --url http://127.0.0.1:8000/v1 --model my-model"
     command = add_command(group, "judge", judge, asking, example)
@@ -227,13 +227,10 @@ def create(args: argparse.Namespace) -> int:
         min_consistency=args.min_consistency,
         conversations=args.conversations,
     )
-    asked: set[str] = set()
     if before is not None:
-        from ftlab.arena.pooling import asked_in_plan
+        from ftlab.arena.pooling import not_asked, plan_of
 
-        contestants = [asking.ContestantSpec(r.title, r.spec) for r in blind_tests.list_contestants(store, before.id)]
-        settings = replace(blind_tests.settings_of(before), gave_away=0)
-        asked = asked_in_plan(store, before)
+        contestants, settings = plan_of(store, before.id)
     prompts: list[PromptSpec] = []
     left_out = available = 0
     if not args.live:
@@ -241,9 +238,8 @@ def create(args: argparse.Namespace) -> int:
         columns, scripts = named_columns(args), settings.conversations
         every = read_prompts(args.prompts, args.topic, specs, workspace, columns, conversations=scripts)
         prompts, left_out = prompt_sources.fresh(every, specs, workspace)
-        prompts = [prompt for prompt in prompts if prompt_fingerprint(prompt.messages) not in asked]
-        if asked and not prompts:
-            raise InputError("All of these prompts were asked before", try_="--prompts with other ones")
+        if before is not None:
+            prompts = not_asked(store, before.id, prompts)
         available = len(prompts)
         prompts = prompt_sources.sample(prompts, args.number, by_topic=bool(args.topic), seed=args.seed)
     planned = args.planned or asking.capacity(len(contestants), len(prompts), settings)
@@ -297,10 +293,7 @@ def _repeated(args: argparse.Namespace, store: Any) -> Any:
             given=", ".join(changed),
             allowed="--prompts, --number, --topic, --planned, --title",
         )
-    test = find_test(store, args.like)
-    if test.settings["live"]:
-        raise InputError("A live test has no prompts to be repeated on", given=test.title)
-    return test
+    return find_test(store, args.like)
 
 
 def generate(args: argparse.Namespace) -> int:
@@ -380,7 +373,8 @@ def pool(args: argparse.Namespace) -> int:
     from ftlab.arena import pooling
 
     _, store = open_tests(args)
-    result = pooling.pool(store, [find_test(store, name).id for name in args.tests])
+    tests = [find_test(store, name).id for name in args.tests]
+    result = pooling.pool(store, pooling.repetitions(store, tests[0]) if len(tests) == 1 else tests)
     lines = [
         f"test       {row['test']}  {row['title']}: won {row['wins']} of {row['wins'] + row['losses']} prompts"
         for row in result["tests"]
@@ -480,10 +474,11 @@ def export(args: argparse.Namespace) -> int:
         )
     folder, votes = preferences.export(store, test.id, args.out, with_cut=args.with_cut)
     print_result(args, {"test": test.id, "folder": str(folder)} | votes.summary(), votes.text(), f"folder     {folder}")
-    if votes.pairs and not args.json:
-        settings = ["stage=dpo", f"data.source={folder / preferences.DPO_FILE}"]
+    if not args.json:
+        stage, file = ("dpo", preferences.DPO_FILE) if votes.pairs else ("kto", preferences.KTO_FILE)
+        settings = [f"stage={stage}", f"data.source={folder / file}"]
         settings += learning_from(store, test.id, workspace) or ["model.base=..."]
-        settings += [f"preference.{name}={value}" for name, value in votes.settings().items()]
+        settings += [f"preference.{name}={value}" for name, value in votes.settings(stage).items()]
         where = ["--workspace", str(args.workspace)] if args.workspace else []
         words = [word for setting in settings for word in ("--set", setting)]
         say(f"Next: python -m ftlab train {shlex.join([*words, *where])}")

@@ -6,7 +6,6 @@ import argparse
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import say
@@ -134,10 +133,7 @@ def read_prompts(
         if not runs:
             raise InputError("The test has no prompts", try_="--prompts with a file, data, or run:ID")
         source = prompt_sources.RUN_PREFIX + runs[-1]
-    path = Path(source).expanduser()
-    if path.is_file():
-        return prompt_sources.from_file(path, workspace, topic=topic, columns=columns, conversations=conversations)
-    return prompt_sources.held_out(source, workspace, topic=topic, columns=columns, conversations=conversations)
+    return prompt_sources.named(source, workspace, topic=topic, columns=columns, conversations=conversations)
 
 
 def learning_from(store: Store, test_id: str, workspace: Workspace) -> list[str]:

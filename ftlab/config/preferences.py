@@ -30,7 +30,8 @@ class PreferenceConfig(Section):
     label_smoothing: float = field(
         0.0,
         "Share of wrong votes",
-        "The share of votes you expect to be wrong. For the losses robust and exo_pair, and for cpo.",
+        "The share of votes you expect to be wrong. For the losses robust and exo_pair, for cpo, and for the weights "
+        "of kto.",
         advanced=True,
         ge=0,
         lt=0.5,

@@ -121,8 +121,9 @@ STAGES: dict[str, Stage] = {
         "single answers marked good or bad",
         "single answers with a thumbs-up or thumbs-down",
         "answers marked good or bad, or pairs",
-        reads=("loss", "beta", "precompute_reference", "good_weight", "bad_weight"),
+        reads=("loss", "beta", "label_smoothing", "precompute_reference", "good_weight", "bad_weight"),
         losses=("kto", "apo_zero_unpaired"),
+        smoothed=("kto", "apo_zero_unpaired"),
         about_losses="kto is standard; apo_zero_unpaired raises good answers and lowers bad ones without a common zero",
         reference=True,
         usual=Usual(

@@ -163,7 +163,7 @@ def _seen(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
-def balanced_weights(good: int, bad: int) -> tuple[float, float]:
+def balanced_weights(good: float, bad: float) -> tuple[float, float]:
     """Weights that make good and bad answers count equally; the larger side gets 1.
 
     Ethayarajh et al. 2024 (arXiv 2402.01306, section 4.2): weight times number should be in a ratio of 1 to 4/3.

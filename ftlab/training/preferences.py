@@ -181,12 +181,30 @@ def mismatched(examples: datasets.Dataset, batch: int, seed: int) -> datasets.Da
 
 
 def kto_weights(config: RunConfig, labels: list[bool]) -> tuple[float, float]:
-    """The weights of good and bad answers: as set, else those that balance the two."""
-    good, bad = balanced_weights(sum(labels), len(labels) - sum(labels))
-    settings = config.preference
-    if settings.good_weight is None and settings.bad_weight is None:
-        return good, bad
-    return settings.good_weight or 1.0, settings.bad_weight or 1.0
+    """The weights of good and bad answers: as set, else those that balance the two.
+
+    If a share of the labels is wrong (`label_smoothing`), the weights are those under which the loss is on average that
+    of the right labels (N. Natarajan et al. 2013, "Learning with noisy labels"). The losses of an answer as a good and
+    as a bad one add up to a constant, so weights are all that wrong labels change. Raises InputError if more labels
+    would be wrong than there are good or bad answers, or if one of the two is missing.
+    """
+    settings, wrong = config.preference, config.preference.label_smoothing
+    marked = sum(labels), len(labels) - sum(labels)
+    weights = balanced_weights(*marked)
+    if settings.good_weight is not None or settings.bad_weight is not None:
+        weights = settings.good_weight or 1.0, settings.bad_weight or 1.0
+    elif wrong:
+        rarer = min(marked) / len(labels)
+        if wrong >= rarer:
+            raise InputError(
+                "So many judged answers cannot be wrong",
+                given=f"preference.label_smoothing: {wrong:g}, with {marked[0]} good and {marked[1]} bad answers",
+                allowed=f"below {rarer:.3g}, the share of the rarer kind",
+            )
+        weights = balanced_weights(*(number - wrong * len(labels) for number in marked))
+    good, bad = weights
+    apart = 1 - 2 * wrong
+    return ((1 - wrong) * good + wrong * bad) / apart, ((1 - wrong) * bad + wrong * good) / apart
 
 
 class PairCollator(DataCollatorForPreference):

@@ -13,6 +13,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.arena import answers as answering
+from ftlab.arena import judging
 from ftlab.core.jobs import Status, StopResult
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -96,13 +97,16 @@ def stop_button(job: Job | None) -> dict[str, Any]:
 
 
 def show_now(job: Job | None, workspace: Workspace) -> Markup:
-    return show(job, run_files.metrics(job.run) if job else [], answering.at_work(workspace))
+    beside = [("Answers for the blind test", *each) for each in answering.at_work(workspace)]
+    beside += [("A judge of the blind test", *each) for each in judging.at_work(workspace)]
+    return show(job, run_files.metrics(job.run) if job else [], beside)
 
 
-def show(job: Job | None, metrics: list[dict[str, Any]], answers: Sequence[tuple[str, Status]] = ()) -> Markup:
-    """One line about the job with its progress bar; empty without one. `answers`: those in progress for blind tests."""
-    beside = join(_answers(*texts) for texts in answers)
-    if job is None and not answers:
+def show(job: Job | None, metrics: list[dict[str, Any]], blind: Sequence[tuple[str, str, Status]] = ()) -> Markup:
+    """One line about the job with its progress bar; empty without one. `blind`: what is done for blind tests, their ids
+    and status."""
+    beside = join(_blind(*work) for work in blind)
+    if job is None and not blind:
         return Markup("")
     line = _line(job, metrics) if job else Markup("")
     return Markup('<div class="ft-strip ft-active" role="status" aria-live="off">{}{}</div>').format(line, beside)
@@ -151,12 +155,12 @@ def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
     )
 
 
-def _answers(test_id: str, status: Status) -> Markup:
+def _blind(what: str, test_id: str, status: Status) -> Markup:
     return Markup('<div class="ft-strip-line" data-test="{}"><strong>{}</strong><span>{}</span></div>{}').format(
         test_id,
-        "Answers for the blind test, stopping" if status.state == "stopping" else "Answers for the blind test",
+        f"{what}, stopping" if status.state == "stopping" else what,
         status.phase,
-        _bar(None),
+        _bar(status.done / status.total if status.total else None),
     )
 
 

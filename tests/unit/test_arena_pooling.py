@@ -11,11 +11,15 @@ from scipy.integrate import quad
 from sqlalchemy import update
 
 from ftlab.arena import trials
+from ftlab.arena.asking import PromptSpec
+from ftlab.arena.blind_tests import get_test
 from ftlab.arena.evidence import log_evidence
-from ftlab.arena.pooling import pool
+from ftlab.arena.pooling import asked_in, pool, repeat, repetitions, same_plan
 from ftlab.arena.store import Store, open_store, prompts
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
+from ftlab.ui.tabs.blind_test import repeat as blind_repeat
+from ftlab.ui.tabs.blind_test.picture import picture
 from tests.arena import opened
 
 
@@ -100,3 +104,37 @@ def test_repeating_until_one_likes_the_product_is_wrong_in_at_most_one_of_twenty
                 wrong += 1
                 break
     assert wrong <= 0.05 * 400
+
+
+def test_a_repetition_keeps_the_plan_and_asks_nothing_twice_and_is_pooled_by_itself(store):
+    first = held(store, 0, 9, 3)
+    assert repetitions(store, first) == [first]
+    every = [PromptSpec([{"role": "user", "content": f"Fresh {number}?"}]) for number in range(12)]
+    second, left_out = repeat(store, first, every, 8)
+    again = get_test(store, second)
+    assert left_out == 0 and again.title.endswith(", repeated") and again.state == "draft"
+    assert not same_plan(store, get_test(store, first), again) and len(asked_in(store, second)) == 8
+    third, _ = repeat(store, second, every)
+    assert not asked_in(store, third) & asked_in(store, second) and len(asked_in(store, third)) == 4
+    assert get_test(store, third).title == again.title
+    with pytest.raises(InputError, match="All of these prompts were asked before"):
+        repeat(store, first, every)
+    assert repetitions(store, first) == [first]  # what is still to be voted on is not pooled
+    other = held(store, 100, 8, 2, "Bo")
+    assert repetitions(store, other) == [first, other]
+    assert repetitions(store, held(store, 100, 5, 1, "Cy")) != [first, other]  # it shares prompts with the second
+
+
+def test_the_tab_shows_a_test_with_its_repetitions_and_offers_to_repeat_it(store):
+    first = held(store, 0, 9, 3)
+    assert "data-pooled" not in picture(first, store.workspace)["verdict"]
+    held(store, 100, 8, 2, "Bo")
+    drawn = picture(first, store.workspace)["verdict"]
+    assert 'data-pooled="not_enough"' in drawn and "With its repetitions" in drawn
+    tab = blind_repeat.create
+    with pytest.raises(InputError, match="No prompts are chosen"):
+        tab(store, first, "", None)
+    file = store.workspace.root / "more.txt"
+    file.write_text("\n".join(f"Another question {n}?" for n in range(5)), encoding="utf-8")
+    made = tab(store, first, str(file), "3")
+    assert len(asked_in(store, made)) == 3 and get_test(store, made).open_link_key

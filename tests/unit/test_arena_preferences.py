@@ -131,6 +131,7 @@ def test_a_share_of_wrong_pairs_is_learned_from_only_where_votes_tell():
     differ = VotesAsData(preferences=[(2, 0)] * 40 + [(1, 1)] * 10, ahead=[2] * 40)
     differ.pairs = [{}] * 40  # type: ignore[typeddict-item]
     assert differ.settings() == {"loss": "robust", "label_smoothing": 0.02}
+    assert differ.settings("kto") == {"label_smoothing": 0.02}
     assert "about 1.6% of the pairs are the wrong way round" in differ.text()
     chance = VotesAsData(preferences=[(2, 0), (1, 1)] * 25, ahead=[2] * 25)
     chance.pairs = [{}] * 25  # type: ignore[typeddict-item]

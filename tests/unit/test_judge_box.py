@@ -10,16 +10,22 @@ pytest.importorskip("gradio")
 
 import gradio as gr
 
+from ftlab.arena import judging
+from ftlab.arena.blind_tests import get_test
+from ftlab.arena.store import open_store
 from ftlab.config import build_config
 from ftlab.core.endpoint import JUDGE
 from ftlab.core.files import write_json, write_jsonl, write_text
 from ftlab.evaluation.advisor import QUESTIONS, build_needs
 from ftlab.training import supervisor
-from ftlab.ui import job_strip, run_files
+from ftlab.ui import job_strip, judge_form, run_files
+from ftlab.ui.tabs.blind_test import judge as blind_judge
 from ftlab.ui.tabs.evaluate import advisor as advisor_box
 from ftlab.ui.tabs.evaluate import judge as judge_box
+from tests.arena import answered
 from tests.judge_server import judge_server, says, shown
 from tests.unit.test_advisor import measured
+from tests.unit.test_arena_corrected import by_number
 from tests.unit.test_ui import ATTACK, a_run
 
 KEY = "sk-box-77aR3kQ-secret"
@@ -33,7 +39,9 @@ class Page:
             self.run = gr.Dropdown([], allow_custom_value=True, elem_id="run")
             strip = job_strip.build()
             self.judge, self.advisor = judge_box.build(), advisor_box.build()
-            judge_box.wire(self.judge, self.run, strip, workspace)
+            judge_form.wire(self.judge, self.run, judge_box.OfRun(workspace), strip, workspace)
+            self.test, self.blind = gr.Dropdown([], allow_custom_value=True, elem_id="test"), blind_judge.build()
+            judge_form.wire(self.blind, self.test, blind_judge.OfTest(workspace), strip, workspace)
             advisor_box.wire(self.advisor, self.run, workspace)
 
     def press(self, component, event="click", **typed):
@@ -59,6 +67,10 @@ def with_answers(workspace, answers, run=None):
     ]
     write_jsonl(run.predictions_file, rows)
     return run
+
+
+def judged(page, workspace, run):
+    return judge_form.progress(page.judge, judge_box.OfRun(workspace), run.id)[page.judge.result]
 
 
 def ended(run):
@@ -117,18 +129,55 @@ def test_a_judge_that_refuses_is_said_in_the_box_and_a_stop_keeps_what_is_judged
         end = time.monotonic() + 60
         while len(server.requests) < 6 and time.monotonic() < end:
             time.sleep(0.05)
-        assert "A judge is at work" in judge_box.judgements(run)
+        assert "A judge is at work" in judged(page, workspace, run)
         job = run_files.current_job(workspace)
         assert job is not None and job.run == run  # so the strip shows it as well
         stopped = page.press(page.judge.stop, run=run.id)
         assert stopped[page.judge.message] == "" and "A judge is stopping" in stopped[page.judge.result]
         assert ended(run).state == "stopped" and len(server.requests) < 80
         kept = len(run_files.judged_answers(run))
-        assert kept >= 4 and "rows are not judged yet" in judge_box.judgements(run)
+        assert kept >= 4 and "rows are not judged yet" in judged(page, workspace, run)
         server.behave = lambda *_: (401, {}, {"error": {"message": "no"}})
         page.press(page.judge.send, planned=planned)
         assert ended(run).state == "failed"
-    assert "rejected the key (401)" in judge_box.judgements(run) and len(run_files.judged_answers(run)) == kept
+    assert "rejected the key (401)" in judged(page, workspace, run) and len(run_files.judged_answers(run)) == kept
+
+
+def test_a_blind_test_is_judged_by_a_process_of_its_own_that_can_be_stopped_and_goes_on(page, workspace):
+    store = open_store(workspace)
+    test_id = answered(store, prompts=30)
+    prefers = by_number(errs=10)
+
+    def slowly(request, number):
+        time.sleep(0.2)
+        return prefers(request, number)
+
+    def until(done):
+        end = time.monotonic() + 60
+        while not done() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert done()
+
+    with judge_server(slowly) as server:
+        typed = {"test": test_id, "blind_judge_url": server.url, "blind_judge_model": "m", "blind_judge_at_once": "2"}
+        looked = page.press(page.blind.look, **typed)
+        assert "60 requests to m" in looked[page.blind.plan] and server.requests == []
+        planned = looked[page.blind.planned]
+        sent = page.press(page.blind.send, planned=planned)
+        assert "A judge is at work" in sent[page.blind.result] and sent[page.blind.stop]["visible"]
+        assert "being judged already" in page.press(page.blind.send, planned=planned)[page.blind.message]
+        until(lambda: len(server.requests) > 6)
+        assert "A judge of the blind test" in job_strip.show_now(None, workspace)
+        page.press(page.blind.stop, test=test_id)
+        until(lambda: not judging.status(workspace, test_id).is_active)
+        assert judging.status(workspace, test_id).state == "stopped" and len(server.requests) < 60
+        server.behave = prefers
+        page.press(page.blind.send, planned=planned)
+        until(lambda: judging.status(workspace, test_id).state == "done")
+    shown_now = blind_judge.show(page.blind, get_test(store, test_id), 2, workspace)
+    assert "m has judged 30 prompts" in shown_now[page.blind.result]
+    files = [file for file in workspace.root.rglob("*") if file.is_file()]
+    assert not [file for file in files if KEY.encode() in file.read_bytes()]
 
 
 def test_settings_that_cannot_be_used_are_said_and_a_change_takes_the_cost_away(page, workspace):
@@ -138,7 +187,7 @@ def test_settings_that_cannot_be_used_are_said_and_a_change_takes_the_cost_away(
     typed = {"run": run.id, "judge_url": "http://127.0.0.1:1/v1", "judge_model": "m"}
     assert "cannot take this value" in page.press(page.judge.look, **typed, judge_price_in="x")[page.judge.message]
     assert "Nothing planned" in page.press(page.judge.send)[page.judge.message]
-    changed = page.press(page.judge.model, "input")
+    changed = page.press(page.judge.fields["model"], "input")
     assert changed[page.judge.planned] is None and changed[page.judge.send]["visible"] is False
 
 
@@ -152,7 +201,7 @@ def test_the_box_is_there_once_two_sides_have_answers_and_says_whether_a_key_is_
     write_json(run.comparison_file, {"sides": sides})
     said = judge_box.show(page.judge, run.id, workspace)
     assert said[page.judge.box]["visible"] is True
-    assert [value for _, value in said[page.judge.sides]["choices"]] == [
+    assert [value for _, value in said[page.judge.fields["sides"]]["choices"]] == [
         "base,prompted",
         "base,adapted",
         "prompted,adapted",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 
 import pytest
@@ -15,7 +16,7 @@ from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.errors import InputError
 from ftlab.models.load import load_tokenizer
 from ftlab.training.gate import check_preference, resolve_start
-from ftlab.training.preferences import mismatched
+from ftlab.training.preferences import kto_weights, mismatched
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: How are you?\n\nAssistant: "
 
@@ -204,6 +205,35 @@ def test_weights_balance_the_labels_as_the_paper_asks():
     # Ethayarajh et al. 2024, section 4.2: one good for ten bad answers asks for a weight of 10 to 13.3 on the good.
     assert balanced_weights(1, 10) == (10.0, 1.0)
     assert balanced_weights(30, 10) == (1.0, 3.0)
+
+
+@pytest.mark.parametrize(("good", "bad", "wrong"), [(700, 300, 0.1), (50, 50, 0.25), (200, 800, 0.05)])
+def test_wrong_labels_change_the_loss_of_kto_by_a_constant_alone(good, bad, wrong):
+    """Expected over labels of which a share is wrong, and weighted, it is that of the right labels, balanced."""
+    labels = [True] * round(good * (1 - wrong) + bad * wrong) + [False] * round(good * wrong + bad * (1 - wrong))
+    config = build_config({"stage": "kto", "preference": {"label_smoothing": wrong}}).resolved()
+    of_good, of_bad = kto_weights(config, labels)
+    right = balanced_weights(good, bad)
+
+    def loss(margin_of_good, margin_of_bad, weights, share):
+        total = 0.0
+        for number, margin, its in ((good, margin_of_good, 0), (bad, margin_of_bad, 1)):
+            each = [
+                weights[0] / (1 + math.exp(margin)),
+                weights[1] / (1 + math.exp(-margin)),
+            ]  # as a good, as a bad one
+            total += number * ((1 - share) * each[its] + share * each[1 - its])
+        return total
+
+    margins = [(0.0, 0.0), (1.0, -1.0), (-2.0, 0.5), (3.0, 2.0)]
+    gaps = [loss(*pair, (of_good, of_bad), wrong) - loss(*pair, right, 0.0) for pair in margins]
+    assert gaps == pytest.approx([gaps[0]] * 4, rel=1e-6)
+
+
+def test_more_wrong_labels_than_there_are_bad_answers_are_refused():
+    config = build_config({"stage": "kto", "preference": {"label_smoothing": 0.2}}).resolved()
+    with pytest.raises(InputError, match=r"0\.2, with 90 good and 10 bad answers.*below 0\.1"):
+        kto_weights(config, [True] * 90 + [False] * 10)
 
 
 def test_answers_that_are_all_good_are_refused(rows):

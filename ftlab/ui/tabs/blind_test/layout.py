@@ -5,8 +5,8 @@ raters are: `blind_places`, `blind_where_address`, `blind_where_use`, `blind_whe
 `blind_test` (the chosen one: `blind_about`, `blind_answers`, `blind_flags`, `blind_generate`, `blind_stop`,
 `blind_open`, `blind_share`, `blind_progress`, `blind_verdict`, `blind_learn`, `blind_report`, `blind_export`),
 `blind_details` (`blind_facts`, `blind_links_box` with `blind_reach`, `blind_address`, `blind_serve`, `blind_names`,
-`blind_add_links`, `blind_open_link`, `blind_links`; `blind_early`, `blind_delete`), `blind_close`, `blind_confirm`
-(`blind_warning`, `blind_yes`, `blind_no`).
+`blind_add_links`, `blind_open_link`, `blind_links`; a judge and a repetition, see judge.py and repeat.py;
+`blind_early`, `blind_delete`), `blind_close`, `blind_confirm` (`blind_warning`, `blind_yes`, `blind_no`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import gradio as gr
 
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
+from ftlab.ui import judge_form
 from ftlab.ui.kit.events import cover_page, message_box
 from ftlab.ui.kit.fresh import digests
 from ftlab.ui.kit.html import COVER_TAB, PICK_JS, error_box, heading
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.tabs.blind_test import form as forms
+from ftlab.ui.tabs.blind_test import judge, repeat
 from ftlab.ui.tabs.blind_test.picture import NEW, picture
 from ftlab.ui.tabs.blind_test.views import LINKS_JS, places
 
@@ -69,6 +71,8 @@ class BlindTestTab:
     built: gr.State  # what it was built with, until it is first opened
     known: gr.State  # what its form was sent
     cover: gr.HTML  # until it has been filled
+    judge: judge_form.Panel
+    repeating: repeat.Repeating
 
     @property
     def learn(self) -> gr.Button:
@@ -78,7 +82,8 @@ class BlindTestTab:
     def outputs(self) -> list[Any]:
         """The components that `show` updates."""
         boxes = [self.new, self.links_box, self.box, self.form.box, self.form.actions]
-        return [*self.texts.values(), *self.buttons.values(), *boxes]
+        more = [*judge.outputs(self.judge), *self.repeating.outputs]
+        return [*self.texts.values(), *self.buttons.values(), *boxes, *more]
 
 
 def draw() -> BlindTestTab:
@@ -153,13 +158,14 @@ def draw() -> BlindTestTab:
                             add_links = gr.Button("Make links", size="sm", elem_id="blind_add_links")
                             open_link = gr.Button("Make an open link", size="sm", elem_id="blind_open_link")
                 text("links", js_on_load=LINKS_JS)
+            judging, repeating = judge.build(), repeat.build()
             with gr.Row(elem_classes="ft-buttons"):
                 button("early", "Open the tally early", size="sm")
                 button("delete", "Delete the test", size="sm")
     return BlindTestTab(
         chosen, new, form, where, message, box, texts, buttons, links_box, reach, address, serve, names, add_links,
         open_link, confirm, warn, yes, no, gr.State(None), report_file, export_file, gr.State({}), gr.State({}),
-        gr.State({}), cover,
+        gr.State({}), cover, judging, repeating,
     )  # fmt: skip
 
 
@@ -190,7 +196,7 @@ def show(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[An
     try:
         now = picture(chosen, workspace)
     except FtlabError as error:
-        return {**boxes, tab.texts["about"]: error_box(error)}
+        return {**boxes, **judge_form.hidden(tab.judge), tab.texts["about"]: error_box(error)}
     can = now["can"]
     titles = {
         "generate": "Go on with the answers" if now["begun"] else "Make the answers",
@@ -205,6 +211,8 @@ def show(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[An
             component: gr.update(visible=can[name], **({"value": titles[name]} if name in titles else {}))
             for name, component in tab.buttons.items()
         },
+        **judge.show(tab.judge, now["test"], now["contestants"], workspace),
+        **repeat.show(tab.repeating, now["test"], now["secret"], workspace),
     }
 
 

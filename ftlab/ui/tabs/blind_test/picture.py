@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena import answers as answering
-from ftlab.arena import blind_tests, links, preferences, tally
+from ftlab.arena import blind_tests, links, pooling, preferences, tally
 from ftlab.arena.conversations import user_turns
 from ftlab.arena.results import FlagJson, ProgressJson
 from ftlab.arena.store import Store, open_store
@@ -94,11 +94,14 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
         if looked
         else "Open the test",
         "stopping": working and job is not None and job.state == "stopping",
+        "test": test,
+        "contestants": len(among),
+        "secret": secret,
     }
     if not secret:
         fresh = int(time.time() / _EVERY_SECONDS) if test.state == "open" else 0
-        decided = _verdict(_key(store), test_id, json.dumps(known, default=str), fresh)
-        parts["verdict"] = decided.drawn + views.revealed(known)
+        decided = _verdict(_key(store), test_id, json.dumps(known, default=str), fresh, _judged(store, test_id))
+        parts["verdict"] = decided.drawn + _together(store, test_id) + views.revealed(known)
         can["learn"] = decided.teaches
     return parts
 
@@ -147,8 +150,30 @@ class Decided:
     teaches: bool
 
 
+def _judged(store: Store, test_id: str) -> int:
+    """Changes with what a judge model has said."""
+    file = store.workspace.judged_file(test_id)
+    return file.stat().st_size if file.exists() else 0
+
+
+def _together(store: Store, test_id: str) -> Markup:
+    """The verdict with the repetitions of the test; empty without one."""
+    tests = blind_tests.list_tests(store)
+    if len(tests) < 2 or len(blind_tests.list_contestants(store, test_id)) != 2:
+        return Markup("")
+    votes = tuple(blind_tests.progress(store, test.id)["votes"] for test in tests)
+    return _pooled(_key(store), test_id, tuple(f"{test.id} {test.state}" for test in tests), votes)
+
+
 @lru_cache(maxsize=16)
-def _verdict(root: str, test_id: str, known: str, fresh: int) -> Decided:
+def _pooled(root: str, test_id: str, _tests: tuple[str, ...], _votes: tuple[int, ...]) -> Markup:
+    store = _store(root)
+    together = pooling.repetitions(store, test_id)
+    return blind_test_verdict.pooled(pooling.pool(store, together)) if len(together) > 1 else Markup("")
+
+
+@lru_cache(maxsize=16)
+def _verdict(root: str, test_id: str, known: str, fresh: int, judged: int) -> Decided:
     store = _store(root)
     counted = tally.evaluate(store, test_id)
     titles = {contestant.id: contestant.title for contestant in blind_tests.list_contestants(store, test_id)}

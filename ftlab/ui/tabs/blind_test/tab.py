@@ -23,14 +23,14 @@ from ftlab.arena.store import Store, open_store
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError, shorten
-from ftlab.ui import background
+from ftlab.ui import background, judge_form
 from ftlab.ui.kit.events import any_of, offer_file, on, press, reveal
 from ftlab.ui.kit.fresh import build_with, digests, only_new
 from ftlab.ui.kit.html import error_box, notice, stop_note
 from ftlab.ui.page import Page, kept_choices, remember_choice
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.tabs.blind_test import form as forms
-from ftlab.ui.tabs.blind_test import plan
+from ftlab.ui.tabs.blind_test import judge, plan, repeat
 from ftlab.ui.tabs.blind_test.form import NewTest
 from ftlab.ui.tabs.blind_test.layout import BlindTestTab, draw, show, show_all
 from ftlab.ui.tabs.blind_test.picture import NEW, choices, chosen_or_newest, warning
@@ -269,6 +269,10 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     def new() -> dict[Any, Any]:
         return {tab.chosen: NEW, **choose(NEW)}
 
+    def repeat_it(chosen: str | None, source: str | None, number: str | None) -> dict[Any, Any]:
+        made = repeat.create(*store_and_test(chosen), source, number)
+        return {**listed(made), **choose(made)}
+
     def report(chosen: str | None) -> dict[Any, Any]:
         from ftlab.report.arena import write_arena_report
 
@@ -321,6 +325,11 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     sure = on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, *hidden, tab.asked], **shows)
     sure.then(None, js=reveal("#blind_verdict [data-verdict], #blind_form"))
     on(tab.no.click, lambda: {tab.confirm: gr.update(visible=False)}, [], [tab.confirm], queue=False)
+    judge_form.wire(tab.judge, tab.chosen, judge.OfTest(workspace), page.strip, workspace)
+    again = tab.repeating
+    renewed = [again.source, again.upload]
+    on(again.upload.upload, lambda path: repeat.uploaded(again, path, workspace), [again.upload], renewed, **shows)
+    on(again.go.click, repeat_it, [tab.chosen, again.source, again.number], [tab.chosen, *every, *hidden], **now)
     done = on(tab.buttons["report"].click, report, [tab.chosen], [tab.report_file], box=tab.message, progress="minimal")
     done.then(None, js=press("#blind_report_file", "#blind_message"))
     done = on(tab.buttons["export"].click, export, [tab.chosen], [tab.export_file], box=tab.message, progress="minimal")

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena.ballots import Ballot
-from ftlab.arena.results import GroupJson, Neither, TallyJson
+from ftlab.arena.results import GroupJson, Neither, PooledJson, TallyJson
 from ftlab.core.words import counted
 from ftlab.evaluation.significance import p_text
 from ftlab.report.arena import QUALITY, check_lines, group_rows, method_lines, quality_rows
@@ -73,6 +73,23 @@ def verdict(tally: TallyJson) -> Markup:
         notice(Markup("<strong>{}</strong> {}").format(head, "".join(rest)), kind=kind),
         Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
         details("Details: figures, charts, checks", more),
+    )
+
+
+def pooled(result: PooledJson) -> Markup:
+    """The verdict of a test and its repetitions together, from the result of `pooling.pool`."""
+    rows = [
+        (test["title"], count(test["wins"]), count(test["losses"]), count(test["split"]), count(test["votes"]))
+        for test in result["tests"]
+    ]
+    # Like the verdict of one test: the finding is bold, its figures follow.
+    head, *rest = re.split(r"(?<=[.:]) | (?=\()", result["text"], maxsplit=1)
+    return Markup('<section class="ft-card" data-pooled="{}">{}{}{}<ul class="ft-notes">{}</ul></section>').format(
+        result["verdict"],
+        heading("With its repetitions", "", page="blind_tests#repeat-a-test-on-fresh-prompts"),
+        notice(Markup("<strong>{}</strong> {}").format(head, "".join(rest)), kind=_KINDS[result["verdict"]]),
+        table(["Test", "Prompts won", "Lost", "Neither", "Votes"], rows, label="Pooled tests", numbers=(1, 2, 3, 4)),
+        list_items(result["notes"]),
     )
 
 

@@ -28,7 +28,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.report.measures import sides_of
 from ftlab.training import supervisor
-from ftlab.ui import background, job_strip, run_files, run_names
+from ftlab.ui import background, job_strip, judge_form, run_files, run_names
 from ftlab.ui.kit.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.kit.fresh import digest, unsaid
 from ftlab.ui.kit.html import PICK_JS, empty, heading, join, list_items, notice
@@ -71,7 +71,7 @@ class EvaluateTab:
     on_show: gr.Textbox
     slices: evaluate_slices.Panel
     rows: evaluate_rows.Panel
-    judge: judge_box.Panel
+    judge: judge_form.Panel
     against: against_box.Panel
     advisor: advisor_box.Panel
 
@@ -90,7 +90,7 @@ class EvaluateTab:
             *self.slices.outputs,
             *self.rows.outputs,
             *self.strength.outputs,
-            *self.judge.outputs,
+            *judge_box.outputs(self.judge),
             *self.against.outputs,
         ]
 
@@ -214,7 +214,7 @@ def wire(tab: EvaluateTab, page: Page) -> None:
     evaluate_slices.wire(tab.slices, tab.form.chosen, result_now, tab.on_show.change, tab.message)
     evaluate_rows.wire(tab.rows, tab.form.chosen, result_now, tab.on_show.change, tab.message)
     strength_box.wire(tab.strength, tab.run, strip, workspace)
-    judge_box.wire(tab.judge, tab.run, strip, workspace)
+    judge_form.wire(tab.judge, tab.run, judge_box.OfRun(workspace), strip, workspace)
     against_box.wire(tab.against, tab.run, strip, workspace)
     advisor_box.wire(tab.advisor, tab.run, workspace)
     for button, handler, file in (

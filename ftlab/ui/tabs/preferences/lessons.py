@@ -88,7 +88,7 @@ def of_test(store: Store, test_id: str, workspace: Workspace) -> Lesson:
     file, stage, rows = (DPO_FILE, FROM_PAIRS, data.pairs) if data.pairs else (KTO_FILE, FROM_JUDGED, data.judged)
     start, base = preferred.start_after(store, test_id, workspace)
     text = data.text() + _too_few(len(rows), "add votes or preferences")
-    return Lesson(str(folder / file), stage, start, base or None, text, data.settings() if data.pairs else {})
+    return Lesson(str(folder / file), stage, start, base or None, text, data.settings(stage))
 
 
 def of_chat(name: str, workspace: Workspace) -> Lesson:
