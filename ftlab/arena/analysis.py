@@ -20,7 +20,7 @@ from ftlab.errors import InputError
 
 _COLUMNS = ("prompt", "topic", "wanted", "rater", "left", "right", "choice", "automatic", "seconds")
 _CONTROLS = ("kind", "prompt", "rater", "left", "right", "choice", "seconds", "correct")
-_QUALITY = ("rater", "votes", "seconds", "attention", "consistency", "agreement", "excluded")
+_QUALITY = ("rater", "group", "votes", "seconds", "attention", "consistency", "agreement", "excluded")
 
 
 def write_analysis(store: Store, test_id: str, folder: Path) -> Path:

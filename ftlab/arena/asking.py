@@ -42,6 +42,7 @@ class PromptSpec:
 
 
 LONGEST_COMPLETION = 300
+LONGEST_CONSENT = 8000
 LEAST_MARGIN, LARGEST_MARGIN = 1, 40  # points of the win rate
 FEWEST_ATTENTION, MOST_REPEATS = 2, 0.5
 
@@ -56,7 +57,8 @@ class TestSettings:
     points of the win rate; 0 plans one of "better". Each rater gets `attention` attention items, from as many prompts
     set aside, and votes again on the share `repeats` of the prompts, see `controls`; they are excluded below the share
     `min_attention` of correct ones and the share `min_consistency` of equal votes (0: never). `conversations`: the
-    prompts are scripts, whose turns each contestant answers itself.
+    prompts are scripts, whose turns each contestant answers itself. `consent` is a text that raters agree to before
+    their first comparison.
     """
 
     __test__: ClassVar[bool] = False  # not a pytest test
@@ -76,6 +78,7 @@ class TestSettings:
     min_attention: float = 0.0
     min_consistency: float = 0.0
     conversations: bool = False
+    consent: str = ""
 
 
 def check(
@@ -88,6 +91,12 @@ def check(
     """Raise InputError for an invalid test, naming what is allowed."""
     if not title.strip():
         raise InputError("The test has no title", try_="enter one; raters do not see it")
+    if len(settings.consent) > LONGEST_CONSENT:
+        raise InputError(
+            "The text of consent is too long",
+            given=f"{len(settings.consent):,} characters",
+            allowed=f"{LONGEST_CONSENT:,} at most",
+        )
     if len(settings.completion) > LONGEST_COMPLETION or settings.completion.lower().startswith("http:"):
         raise InputError(
             "The completion code cannot be used",

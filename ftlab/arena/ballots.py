@@ -31,6 +31,7 @@ class Ballot:
     comment: str = ""
     seconds: float | None = None
     trial: str = ""
+    group: str = ""  # of the rater; empty: none
     control: str | None = None  # see `controls`; None for a vote that counts
 
     @property

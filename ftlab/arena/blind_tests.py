@@ -471,6 +471,7 @@ def progress(store: Store, test_id: str) -> ProgressJson:
                 "id": rater.id,
                 "number": rater.number,
                 "pseudonym": rater.pseudonym,
+                "group": rater.group_name or "",
                 "open_link": rater.open_link,
                 "revoked": rater.revoked_at is not None,
                 "voided": rater.voided_at is not None,

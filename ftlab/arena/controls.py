@@ -136,6 +136,7 @@ def quality(
     by_rater: dict[str, list[Ballot]] = defaultdict(list)
     for ballot in ballots:
         by_rater[ballot.rater].append(ballot)
+    groups = {ballot.rater: ballot.group for ballot in (*ballots, *controls)}
     rows: list[QualityJson] = []
     for rater in dict.fromkeys(ballot.rater for ballot in (*ballots, *controls) if not ballot.automatic):
         mine, cast = counted[rater], by_rater[rater]
@@ -145,6 +146,7 @@ def quality(
         rows.append(
             {
                 "rater": rater,
+                "group": groups.get(rater, ""),
                 "votes": sum(map(judged, cast)),
                 "seconds": statistics.median(times) if times else None,
                 "attention": [mine["right"], mine["attention"]],

@@ -27,6 +27,7 @@ from ftlab.errors import InputError
 
 SECRET_VARIABLE = "FTLAB_SECRET"
 LONGEST_NAME = 60
+LONGEST_GROUP = 40
 MOST_RATERS = 1000
 LONGEST_TOKEN = 300
 # How many may join by an open link within this many seconds: from one address, and in total. A room may share an
@@ -62,7 +63,8 @@ class RaterLink:
 
 @dataclass(frozen=True)
 class Rater:
-    """The rater of a token, with the data for their page. Nothing in it names a contestant."""
+    """The rater of a token, with the data for their page. Nothing in it names a contestant. `consent` is the text that
+    they have not agreed to yet."""
 
     id: str
     test_id: str
@@ -72,14 +74,18 @@ class Rater:
     options: tuple[str, ...]
     rubric: tuple[str, ...]
     live: bool
+    consent: str
 
 
 def create_raters(store: Store, test_id: str, names: Sequence[str]) -> list[RaterLink]:
-    """A rater with a link for each name. An empty name becomes "Rater 3". Raises InputError for a closed test."""
+    """A rater with a link for each name, in a group for "nurses: Ana". An empty name becomes "Rater 3". Raises
+    InputError for a closed test."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_not_be_closed(test)
-        return [_add_rater(store, connection, test_id, name, open_link=False) for name in names]
+        return [
+            _add_rater(store, connection, test_id, name, group, open_link=False) for group, name in map(_grouped, names)
+        ]
 
 
 def open_link(store: Store, test_id: str) -> str:
@@ -100,8 +106,9 @@ def is_open_link(store: Store, token: str) -> bool:
     return "t" in _read(store, token)
 
 
-def join(store: Store, token: str, name: str, address: str = "") -> RaterLink:
-    """A new rater who joins by the open link from the network `address` (stored only as a keyed hash).
+def join(store: Store, token: str, name: str, address: str = "", *, group: str = "", agreed: bool = False) -> RaterLink:
+    """A new rater who joins by the open link from the network `address` (stored only as a keyed hash). `group` is that
+    of the link they came by, `agreed` whether they agreed to the text of consent.
 
     Raises InputError: no name, unknown, revoked, closed, or too many at once (`JOINS`).
     """
@@ -112,7 +119,18 @@ def join(store: Store, token: str, name: str, address: str = "") -> RaterLink:
         test = _invited(connection, payload, lock=True)
         came_from = _hashed(store, test.id, address) if address else None
         _must_not_be_many(connection, test.id, came_from)
-        return _add_rater(store, connection, test.id, name, open_link=True, came_from=came_from)
+        at = now() if agreed and test.settings.get("consent") else None
+        return _add_rater(
+            store, connection, test.id, name, _cleaned(group), open_link=True, came_from=came_from, agreed_at=at
+        )
+
+
+def agree(store: Store, rater_id: str) -> None:
+    """The rater agrees to the text of consent of their test. Raises InputError if they may not vote."""
+    with store.writing() as connection:
+        _, rater = find_rater(connection, rater_id, share=True)
+        if rater.agreed_at is None:
+            connection.execute(update(raters).where(raters.c.id == rater_id).values(agreed_at=now()))
 
 
 def invitation(store: Store, token: str) -> Row[Any]:
@@ -196,6 +214,7 @@ def read_token(store: Store, token: str) -> Rater:
         tuple(settings["options"]),
         tuple(settings["rubric"]),
         bool(settings["live"]),
+        "" if rater.agreed_at is not None else settings.get("consent", ""),
     )
 
 
@@ -231,9 +250,11 @@ def _add_rater(
     connection: Connection,
     test_id: str,
     name: str,
+    group: str = "",
     *,
     open_link: bool,
     came_from: str | None = None,
+    agreed_at: float | None = None,
 ) -> RaterLink:
     names = connection.execute(select(raters.c.pseudonym).where(raters.c.test_id == test_id)).scalars()
     known = {looks_like(name_) for name_ in names}
@@ -257,9 +278,17 @@ def _add_rater(
             created=now(),
             open_link=open_link,
             came_from=came_from,
+            group_name=group[:LONGEST_GROUP].strip() or None,
+            agreed_at=agreed_at,
         )
     )
     return _link(store, rater_id, pseudonym)
+
+
+def _grouped(name: str) -> tuple[str, str]:
+    """The group and the name of "nurses: Ana"; no group without a colon between the two."""
+    group, colon, own = name.partition(":")
+    return (_cleaned(group), own) if colon and _cleaned(group) and _cleaned(own) else ("", name)
 
 
 def _must_not_be_many(connection: Connection, test_id: str, came_from: str | None) -> None:

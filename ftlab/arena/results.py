@@ -20,6 +20,7 @@ class RaterJson(TypedDict):
     id: str
     number: int
     pseudonym: str
+    group: str
     open_link: bool
     revoked: bool
     voided: bool
@@ -185,6 +186,7 @@ class QualityJson(TypedDict):
     items right, repeated items judged the same, and pairs with another rater's vote on the same answers that agree."""
 
     rater: str
+    group: str
     votes: int
     seconds: float | None
     attention: list[int]
@@ -315,6 +317,7 @@ class JudgedJson(OverviewJson, OutcomeJson):
     pairs: list[PairJson]
     by_topic: list[GroupJson]
     by_rater: list[GroupJson]
+    by_group: list[GroupJson]
     by_criterion: list[GroupJson]
     alpha: AgreementJson
     between_raters: RatersDifferJson

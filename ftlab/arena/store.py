@@ -141,6 +141,8 @@ raters = _of_test(
     Column("open_link", Boolean, nullable=False),
     Column("came_from", String(16)),  # a keyed hash of the address that joined by the open link; null: unknown
     Column("voided_at", Float),  # when the owner excluded the votes; null: they count
+    Column("group_name", String(40)),  # null: none
+    Column("agreed_at", Float),  # when they agreed to the test's text of consent
     UniqueConstraint("test_id", "number"),
 )
 

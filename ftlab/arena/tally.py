@@ -63,6 +63,7 @@ def _all_votes(store: Store, test_id: str) -> tuple[list[Ballot], list[Ballot]]:
             prompts.c.topic,
             raters.c.pseudonym,
             raters.c.number.label("rater_number"),
+            raters.c.group_name.label("group"),
             guesses.c.side.label("guess"),
         )
         .join(trials, votes.c.trial_id == trials.c.id)
@@ -82,7 +83,7 @@ def _all_votes(store: Store, test_id: str) -> tuple[list[Ballot], list[Ballot]]:
     for row in rows:
         name, number = row.pop("pseudonym"), row.pop("rater_number")
         row["rater"] = f"{name} ({number})" if name in shared else name
-        row["topic"] = row["topic"] or ""
+        row["topic"], row["group"] = row["topic"] or "", row["group"] or ""
         for side in ("left", "right"):
             row[side], row[f"{side}_length"] = of_answer[row.pop(f"{side}_answer_id")]
     ordered = in_order(Ballot(**row) for row in rows)

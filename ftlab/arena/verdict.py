@@ -349,6 +349,9 @@ def judge(
         "pairs": decided if several else [],
         "by_topic": _groups(votes, names, lambda ballot: ballot.topic or "no topic"),
         "by_rater": _groups(votes, names, lambda ballot: ballot.rater),
+        "by_group": _groups(votes, names, lambda ballot: ballot.group or "no group")
+        if any(ballot.group for ballot in votes)
+        else [],
         "by_criterion": _criteria(votes, names),
         "alpha": agreement(votes, order),
         "between_raters": between_raters(votes, tested, title),
@@ -554,7 +557,7 @@ def _round_robin(judged: Sequence[PairJson], titles: Mapping[str, str]) -> Outco
 
 
 def _groups(votes: Sequence[Ballot], names: Sequence[str], key: Callable[[Ballot], str]) -> list[GroupJson]:
-    """The win rate of the last contestant by topic or rater, against all others, the most votes first.
+    """The win rate of the last contestant by topic, rater or group of raters, against all others, the most votes first.
 
     p is of the sign test over prompts, adjusted for the number of groups (Holm). Intervals are over prompts.
     """

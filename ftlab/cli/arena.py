@@ -18,6 +18,7 @@ from ftlab.cli.arena_inputs import (
     read_contestants,
     read_prompts,
     split_words,
+    text_or_file,
     with_titles,
 )
 from ftlab.cli.output import Progress, agreed, print_json, print_result, say
@@ -182,6 +183,9 @@ def _add_create(parser: Parser) -> None:
     parser.add_argument(
         "--completion", default="", metavar="CODE", help="code or https address that raters see when they are done"
     )
+    parser.add_argument(
+        "--consent", default="", metavar="TEXT", help="text, or a text file, that raters agree to before they vote"
+    )
 
 
 def _add_test(parser: Parser) -> None:
@@ -192,7 +196,10 @@ def _add_test(parser: Parser) -> None:
 
 def _add_links(parser: Parser) -> None:
     parser.add_argument(
-        "--raters", default="", metavar="NAME,NAME", help="a link for each new name, or a number of links"
+        "--raters",
+        default="",
+        metavar="NAME,NAME",
+        help="a link for each new name (nurses:Ana puts Ana in a group), or a number of links",
     )
     parser.add_argument("--open-link", action="store_true", help="one link for everyone who enters a name")
     parser.add_argument(
@@ -220,6 +227,7 @@ def create(args: argparse.Namespace) -> int:
         overlap=args.overlap,
         live=args.live,
         completion=args.completion.strip(),
+        consent=text_or_file(args.consent),
         margin=args.no_worse_by,
         attention=args.attention,
         repeats=args.repeat,
@@ -277,7 +285,17 @@ def create(args: argparse.Namespace) -> int:
 
 # What `create --like` takes from the other test.
 _OF_PLAN = (
-    *("contestant", "rubric", "options", "instructions", "votes_per_prompt", "overlap", "live", "completion"),
+    *(
+        "contestant",
+        "rubric",
+        "options",
+        "instructions",
+        "votes_per_prompt",
+        "overlap",
+        "live",
+        "completion",
+        "consent",
+    ),
     *("max_new_tokens", "no_worse_by", "attention", "repeat", "min_attention", "min_consistency", "conversations"),
 )
 
@@ -440,6 +458,7 @@ def _rater_text(rater: RaterJson, names: dict[int, str]) -> str:
     notes += ["votes voided"] if rater["voided"] else ["link revoked"] if rater["revoked"] else []
     beside = ", ".join(names[number] for number in rater["beside"][:5])
     notes += [f"same network address as {beside}"] if beside else []
+    notes += [f"group {rater['group']}"] if rater["group"] else []
     return f"{rater['pseudonym']:<30} {rater['votes']:>5} votes  {'; '.join(notes)}".rstrip()
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import say
@@ -114,6 +115,15 @@ def with_titles(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
         counts[title] = counts.get(title, 0) + 1
         renamed.append(contestant if counts[title] == 1 else ContestantSpec(f"{title} {counts[title]}", spec))
     return renamed
+
+
+def text_or_file(value: str) -> str:
+    """The text of a file, or `value` itself if it names none."""
+    path = Path(value).expanduser()
+    try:
+        return path.read_text(encoding="utf-8-sig").strip() if value and path.is_file() else value.strip()
+    except (OSError, UnicodeDecodeError):  # a long text is no path; a file that is no text is no consent
+        return value.strip()
 
 
 def read_prompts(

@@ -271,7 +271,12 @@ def _ranking(tally: TallyJson) -> list[list[str]]:
 
 
 def _groups(tally: TallyJson) -> list[tuple[str, list[list[str]]]]:
-    groups = [("Topic", tally["by_topic"], 2), ("Rater", tally["by_rater"], 2), ("Criterion", tally["by_criterion"], 1)]
+    groups = [
+        ("Topic", tally["by_topic"], 2),
+        ("Group of raters", tally["by_group"], 2),
+        ("Rater", tally["by_rater"], 2),
+        ("Criterion", tally["by_criterion"], 1),
+    ]
     return [(title, group_rows(rows)) for title, rows, fewest in groups if len(rows) >= fewest]
 
 

@@ -165,11 +165,12 @@ _MOST_GROUPS = 8
 
 
 def rates_chart(tally: TallyJson) -> Markup:
-    """The win rate with its 95% interval: of all votes, by topic and by rater. Empty if no vote chose a side."""
+    """The win rate with its 95% interval: of all votes, by topic, group and rater. Empty if no vote chose a side."""
     if tally["win_rate"] is None:
         return Markup("")
     rows = [_Rate("all votes", tally["win_rate"], tally["interval"], tally["decided"], True)]
-    for title, groups in (("by topic", tally["by_topic"]), ("by rater", tally["by_rater"])):
+    parts = [("by topic", tally["by_topic"]), ("by group", tally["by_group"]), ("by rater", tally["by_rater"])]
+    for title, groups in parts:
         known = [group for group in groups if group["win_rate"] is not None]
         if len(known) < 2:
             continue

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
 
 from ftlab.arena import asking, blind_tests, links, store, trials
+from ftlab.arena.analysis import write_analysis
 from ftlab.arena.store import Store, open_store
+from ftlab.arena.tally import evaluate
 from ftlab.arena.trials import Trial
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
+from ftlab.report import arena as arena_report
 from ftlab.ui.kit.safe_markdown import look_alike, safe_markdown
 from ftlab.ui.rater import screens
 from ftlab.ui.rater.talk import answer
@@ -74,6 +78,53 @@ def test_who_voted_gets_the_completion_code_and_who_did_not_gets_none(tmp_path, 
     assert (f'href="{shown}"' if completion.startswith("https") else f">{shown}<") in screen
     late = answer(place, {"do": "open", "key": keys[bo]})["screen"]
     assert "no more comparisons" in late and "C1F9" not in late
+
+
+def test_nothing_is_shown_or_taken_before_a_rater_has_agreed_and_when_is_recorded(tmp_path):
+    place = open_store(Workspace.open(tmp_path))
+    test_id, _ = opened(place, (), prompts=2, consent="Your votes are **stored**. <script>x</script>")
+    key = links.create_raters(place, test_id, ["Ada"])[0].token
+    for message in ({"do": "open"}, {"do": "vote", "trial": "x", "choice": "left"}, {"do": "undo"}):
+        screen = answer(place, {"key": key} | message)["screen"]
+        assert "I agree, begin" in screen and "<strong>stored</strong>" in screen and "<script>" not in screen
+        assert "Comparison" not in screen
+    assert "Ich stimme zu" in answer(place, {"key": key, "do": "open", "language": "de"})["screen"]
+    begun = time.time()
+    assert "Comparison 1 of 2" in answer(place, {"key": key, "do": "agree"})["screen"]
+    assert "Comparison 1 of 2" in answer(place, {"key": key, "do": "open"})["screen"]
+    with place.reading() as connection:
+        (row,) = connection.execute(store.raters.select()).all()
+    assert begun <= row.agreed_at <= time.time()
+    # By an open link, the button that sends the name says it.
+    open_key = links.open_link(place, test_id)
+    welcome = answer(place, {"key": open_key, "do": "open"})["screen"]
+    assert "I agree, begin" in welcome and "<strong>stored</strong>" in welcome
+    joined = answer(place, {"key": open_key, "do": "join", "name": "Bo", "group": "nurses\u202e " + "x" * 90})
+    assert "Comparison 1 of" in joined["screen"]
+    bo = next(rater for rater in blind_tests.progress(place, test_id)["raters"] if rater["pseudonym"] == "Bo")
+    assert bo["group"].startswith("nurses x") and len(bo["group"]) == links.LONGEST_GROUP
+
+
+def test_groups_of_raters_have_a_result_of_their_own(tmp_path):
+    place = open_store(Workspace.open(tmp_path))
+    test_id, _ = opened(place, (), prompts=8, votes_per_prompt=3, planned=24)
+    people = links.create_raters(place, test_id, ["nurses: Ana", "nurses: Bo", "doctors: Cy"])
+    assert [person.pseudonym for person in people] == ["Ana", "Bo", "Cy"]
+    for person in people:
+        best = "0" if person.pseudonym == "Cy" else "1"
+        while trial := trials.next_trial(place, person.rater_id):
+            trials.vote(place, person.rater_id, trial.id, "left" if trial.left.endswith(best) else "right")
+    tally = evaluate(place, test_id)
+    nurses, doctors = tally["by_group"]
+    assert (nurses["name"], nurses["wins"], nurses["losses"]) == ("nurses", 16, 0)
+    assert (doctors["name"], doctors["wins"], doctors["losses"]) == ("doctors", 0, 8)
+    # 8 of 8 prompts by a two-sided sign test, twice (Holm).
+    assert nurses["p_adjusted"] == doctors["p_adjusted"] == pytest.approx(2 * 2 / 2**8)
+    assert ("Group of raters", 2) in [(title, len(rows)) for title, rows in arena_report._groups(tally)]
+    folder = write_analysis(place, test_id, tmp_path / "analysis")
+    assert [line.split(",")[1] for line in (folder / "raters.csv").read_text().split()] == [
+        *("group", "nurses", "nurses", "doctors")
+    ]
 
 
 def test_a_completion_address_without_https_is_refused(tmp_path):

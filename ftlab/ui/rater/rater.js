@@ -25,6 +25,9 @@ const say = text => spoken.texts[language]?.[text] || text;
 const named = ['PROLIFIC_PID', 'participant', 'workerId', 'name']
   .map(name => new URLSearchParams(location.search).get(name)).find(value => value) || '';
 
+// Raters who come by a link with ?group=... have a result of their own.
+const group = new URLSearchParams(location.search).get('group') || '';
+
 const now = () => performance.now();
 const spent = () => Math.round(before + (document.hidden ? 0 : now() - since)) / 1000;
 document.addEventListener('visibilitychange', () => {
@@ -170,7 +173,7 @@ element.addEventListener('click', event => {
 element.addEventListener('submit', event => {
   event.preventDefault();
   const written = Object.fromEntries(new FormData(event.target));
-  ask({do: event.target.dataset.form, ...written});
+  ask({do: event.target.dataset.form, group, ...written});
 });
 element.addEventListener('input', keep);
 

@@ -174,10 +174,19 @@ def ask(t: Texts, instructions: str, *, last: str | None = None, note: str = "")
     )
 
 
-def ask_name(t: Texts, intro: str, instructions: str, note: str = "") -> Markup:
-    """The first screen of an open link: the task, what to look for, and a field for the rater's name."""
+def ask_consent(t: Texts, consent: str) -> Markup:
+    """The text that a rater agrees to before the first comparison."""
     return Markup(
-        '<form class="rt-message" data-form="join"><h1 tabindex="-1" data-focus>{}</h1>{}<p>{}</p>{}'
+        '<section class="rt-message"><h1 tabindex="-1" data-focus>{}</h1>{}'
+        '<button type="button" class="rt-button rt-first" data-do="agree">{}</button></section>'
+    ).format(t("Before you begin"), _text(consent), t("I agree, begin"))
+
+
+def ask_name(t: Texts, intro: str, instructions: str, note: str = "", consent: str = "") -> Markup:
+    """The first screen of an open link: the task, what to look for, what to agree to, and a field for the rater's
+    name."""
+    return Markup(
+        '<form class="rt-message" data-form="join"><h1 tabindex="-1" data-focus>{}</h1>{}<p>{}</p>{}{}'
         '<label class="rt-field" for="rt-name">{}</label>'
         '<input id="rt-name" name="name" maxlength="{}" required autocomplete="nickname">'
         '<button type="submit" class="rt-button rt-first">{}</button></form>'
@@ -186,9 +195,12 @@ def ask_name(t: Texts, intro: str, instructions: str, note: str = "") -> Markup:
         note,
         intro,
         _criterion(t, instructions),
+        Markup('<div class="rt-criterion"><h2>{}</h2>{}</div>').format(t("Before you begin"), _text(consent))
+        if consent
+        else "",
         t("Your name or a nickname"),
         LONGEST_NAME,
-        t("Begin"),
+        t("I agree, begin") if consent else t("Begin"),
     )
 
 

@@ -1,9 +1,10 @@
 """The server's replies to a rater's browser: one message in, one screen out.
 
-A message is {"do", "key", "language", "id", "trial", "choice", "ratings", "comment", "seconds", "name", "text"}, as
-far as `do` needs them. `key` is the token of the rater's link and the only identification. `id` is that of a vote:
-the browser sends it again if it is not sure that it arrived. `do` is open (show my current screen), join, ask (a
-question of the rater's own, in a live test), vote, guess or undo. Any other message is refused and changes nothing.
+A message is {"do", "key", "language", "id", "trial", "choice", "ratings", "comment", "seconds", "name", "group",
+"text"}, as far as `do` needs them. `key` is the token of the rater's link and the only identification. `id` is that of
+a vote: the browser sends it again if it is not sure that it arrived. `do` is open (show my current screen), join, agree
+(to the text of consent), ask (a question of the rater's own, in a live test), vote, guess or undo. Any other message is
+refused and changes nothing. Until a rater has agreed, nothing but the text of consent is shown.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NotRequired, TypedDict
 
 from markupsafe import Markup
@@ -84,6 +85,8 @@ def _answer(store: Store, t: Texts, sent: Mapping[str, Any], ask_models: AskMode
     try:
         if do not in _ACTS:
             raise InputError("This page cannot do that", given=do, allowed=", ".join(_ACTS))
+        if talk.rater.consent and do != "agree":
+            return _reply(screens.ask_consent(t, talk.rater.consent), t("Before you begin"))
         return _ACTS[do](talk, sent)
     except FtlabError as error:
         # Refused. Show what the rater may do, unless they may no longer do anything.
@@ -116,7 +119,7 @@ def _welcome(store: Store, t: Texts, test: Any, error: InputError | None = None)
     most = min(seen, test.planned_votes)
     talks, takes = test.settings.get("conversations", False), seconds_each(store, test.id)
     line = screens.intro(t, most, takes, at_most=True, conversations=talks) if most else screens.intro_live(t)
-    screen = screens.ask_name(t, line, test.settings["instructions"], note)
+    screen = screens.ask_name(t, line, test.settings["instructions"], note, test.settings.get("consent", ""))
     return _reply(screen, t.sentence(error.what) if error else "")
 
 
@@ -124,7 +127,8 @@ def _join(
     store: Store, t: Texts, key: str, sent: Mapping[str, Any], ask_models: AskModels | None, address: str
 ) -> Reply:
     try:
-        link = links.join(store, key, _text(sent, "name"), address)
+        # The button that sends the name says that they agree.
+        link = links.join(store, key, _text(sent, "name"), address, group=_text(sent, "group"), agreed=True)
     except InputError as error:
         return _welcome(store, t, links.invitation(store, key), error)
     talk = _Talk(store, links.read_token(store, link.token), t, ask_models)
@@ -133,6 +137,11 @@ def _join(
 
 def _open(talk: _Talk, sent: Mapping[str, Any]) -> Reply:
     return _now(talk, "")
+
+
+def _agree(talk: _Talk, sent: Mapping[str, Any]) -> Reply:
+    links.agree(talk.store, talk.rater.id)
+    return _now(replace(talk, rater=replace(talk.rater, consent="")), "")
 
 
 def _vote(talk: _Talk, sent: Mapping[str, Any]) -> Reply:
@@ -178,7 +187,7 @@ def _undo(talk: _Talk, sent: Mapping[str, Any]) -> Reply:
     return {**_done(talk, note, note=screens.notice(note)), "written": undone.written}
 
 
-_ACTS = {"open": _open, "ask": _ask, "vote": _vote, "guess": _guess, "undo": _undo}
+_ACTS = {"open": _open, "agree": _agree, "ask": _ask, "vote": _vote, "guess": _guess, "undo": _undo}
 
 
 def _now(

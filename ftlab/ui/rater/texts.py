@@ -231,6 +231,13 @@ OF_THE_SERVER: Rows = {
         "您的姓名或昵称",
     ),
     "Begin": ("Beginnen", "Commencer", "Empezar", "开始"),
+    "Before you begin": ("Bevor Sie beginnen", "Avant de commencer", "Antes de empezar", "开始之前"),
+    "I agree, begin": (
+        "Ich stimme zu, beginnen",
+        "J’accepte, commencer",
+        "Acepto, empezar",
+        "我同意，开始",
+    ),
     # Questions of the rater's own
     "Ask both models": (
         "Beide Modelle fragen",

@@ -5,7 +5,8 @@ elem_ids: `blind_form` (`blind_who_1`, `blind_system_1`, `blind_url_1`, `blind_m
 `blind_examples_1`, `blind_more` (another contestant), `blind_from`, `blind_held_out`, `blind_file`, `blind_upload`,
 `blind_pasted`, `blind_topic`, `blind_found`, `blind_max_new_tokens`, `blind_title`, `blind_raters`,
 `blind_votes_per_prompt`, `blind_overlap`, `blind_planned`, `blind_no_worse_by`, `blind_plan`, `blind_rubric`,
-`blind_options`, `blind_attention`, `blind_min_attention`, `blind_repeats`, `blind_min_consistency`).
+`blind_options`, `blind_completion`, `blind_consent`, `blind_attention`, `blind_min_attention`, `blind_repeats`,
+`blind_min_consistency`).
 
 The workspace stores every change to the form, so a reload or a restart loses nothing.
 """
@@ -85,6 +86,7 @@ class NewTest:
     instructions: str = CRITERION
     max_new_tokens: str = "256"
     completion: str = ""
+    consent: str = ""
     no_worse_by: str = ""
     attention: str = "0"
     repeats: str = "0"
@@ -300,6 +302,10 @@ def _votes(form: Form) -> None:
     draw(
         "completion", gr.Textbox, label="Completion code", max_lines=1,
         info="For panels such as Prolific: a code, or an https address, that raters see when they are done.",
+    )  # fmt: skip
+    draw(
+        "consent", gr.Textbox, label="Consent", lines=2, max_lines=8,
+        info="A text that raters agree to before their first comparison. Empty: none.",
     )  # fmt: skip
 
 

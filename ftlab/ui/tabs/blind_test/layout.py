@@ -151,8 +151,8 @@ def draw() -> BlindTestTab:
                         serve = gr.Button("Use this", size="sm", elem_id="blind_serve", elem_classes="ft-act")
                     with gr.Column(min_width=280):
                         names = gr.Textbox(
-                            label="Personal links", info="One name per line.", lines=2, max_lines=8,
-                            elem_id="blind_names",
+                            label="Personal links", info="One name per line; nurses: Ana puts Ana in a group.",
+                            lines=2, max_lines=8, elem_id="blind_names",
                         )  # fmt: skip
                         with gr.Row(elem_classes="ft-buttons"):
                             add_links = gr.Button("Make links", size="sm", elem_id="blind_add_links")

@@ -59,6 +59,7 @@ def settings(test: NewTest) -> TestSettings:
         instructions=test.instructions,
         live=test.live,
         completion=test.completion,
+        consent=test.consent,
         margin=_margin(test),
         conversations=_conversations(test),
     )

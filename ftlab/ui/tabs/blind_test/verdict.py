@@ -41,6 +41,7 @@ def verdict(tally: TallyJson) -> Markup:
     tested = tally["contestants"][-1]["title"]
     by = [
         ("By topic", tally["by_topic"], 2),
+        ("By group of raters", tally["by_group"], 2),
         ("By rater", tally["by_rater"], 1),
         ("By criterion", tally["by_criterion"], 1),
     ]

@@ -269,7 +269,7 @@ def people(known: Mapping[str, Any]) -> Markup:
         beside.append(f"{count(known['voided'])} voided and not counted")
     rows = [
         [
-            rater["pseudonym"],
+            f"{rater['group']}: {rater['pseudonym']}" if rater["group"] else rater["pseudonym"],
             count(rater["votes"]),
             count(rater["skipped"]),
             when(rater["last"]),
