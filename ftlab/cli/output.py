@@ -40,7 +40,7 @@ def agreed(args: argparse.Namespace, planned: Mapping[str, Any], lines: Sequence
         print_json(planned)
         return False
     if not sys.stdin.isatty():
-        raise InputError("Nothing was sent: the cost needs your confirmation", try_="add --yes")
+        raise InputError("Nothing was sent: it needs your confirmation", try_="add --yes")
     return input("Send it? [y/N] ").strip().lower() in ("y", "yes")
 
 

@@ -100,6 +100,7 @@ def _listed(run: RunDirectory) -> dict[str, Any]:
 def show(args: argparse.Namespace) -> int:
     from ftlab.evaluation.keeping import also_asked
     from ftlab.training import supervisor
+    from ftlab.training.elsewhere import place_of
     from ftlab.training.self_replay import mixed_in_words
 
     run = Workspace.open(args.workspace).run(args.run)
@@ -141,6 +142,8 @@ def show(args: argparse.Namespace) -> int:
         return 0
     print(f"{run.id}: {read(lambda: progress_line(run, status)) or status.state}")
     print(f"directory  {run.path}")
+    if (place := read(lambda: place_of(run))) is not None:
+        print(f"place      {place.name}")
     splits = (read(run.manifest) or {}).get("splits", {})
     if config is not None:
         print(f"stage      {_stage(config)}")
@@ -174,12 +177,15 @@ def stop(args: argparse.Namespace) -> int:
 
 def resume(args: argparse.Namespace) -> int:
     from ftlab.training import supervisor
+    from ftlab.training.elsewhere import place_of
 
     workspace = Workspace.open(args.workspace)
     run = workspace.run(args.run)
     step = supervisor.resume(run, workspace)
     warnings = supervisor.status(run).warnings
     start = f"resumes from step {step}" if step else "starts again: it had no complete checkpoint"
+    if (place := place_of(run)) is not None:
+        start = f"is taken up again at {place.name}, where it goes on from its last checkpoint"
     follow = f"Follow it with: python -m ftlab runs show {run.id}{workspace.flag}"
     lines = [*(f"warning    {warning}" for warning in warnings), f"{run.id} {start}. {follow}"]
     return print_result(args, {"run": run.id, "step": step, "warnings": warnings}, *lines)

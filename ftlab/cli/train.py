@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import (
     Progress,
+    agreed,
     failure,
     print_before_after,
     print_json,
@@ -135,16 +136,24 @@ def add_train(parser: Parser) -> None:
         help="train K runs that differ only in their seed; one verdict, with the spread",
     )
     parser.add_argument("--detach", action="store_true", help="start the run and return at once")
+    where = "train on another machine by ssh and rsync: ssh:HOST or ssh:HOST:FOLDER; asks before it sends the data"
+    parser.add_argument("--on", metavar="PLACE", help=where)
+    parser.add_argument("--yes", action="store_true", help="with --on: send the data without asking")
 
 
 def train(args: argparse.Namespace) -> int:
     workspace = Workspace.open(args.workspace)
     config = read_config(args, workspace)
+    if args.on and (args.find_rate or args.seeds is not None):
+        option = "--find-rate" if args.find_rate else "--seeds"
+        raise InputError("--on trains one run", given=f"{option} and --on", allowed="one of them")
     if args.find_rate:
         config = _with_best_rate(config, workspace)
     if args.seeds is not None:
         return _train_seeds(config, args, workspace)
-    run = _submit(config, workspace)
+    run = _submit_elsewhere(config, args, workspace) if args.on else _submit(config, workspace)
+    if run is None:
+        return 0
     if args.detach:
         say(f"Training continues in the background. Follow it with: python -m ftlab runs show {run.id}{workspace.flag}")
         state = "queued"
@@ -232,15 +241,35 @@ def _with_best_rate(config: RunConfig, workspace: Workspace) -> RunConfig:
     return with_settings(config, {"optimisation.learning_rate": trial.taken})
 
 
+def _submit_elsewhere(config: RunConfig, args: argparse.Namespace, workspace: Workspace) -> RunDirectory | None:
+    """Start the run on another machine; None if the data were not to be sent."""
+    from ftlab.training.elsewhere import Transfer, submit_elsewhere
+
+    def sent(transfer: Transfer, remarks: list[str]) -> bool:
+        return agreed(args, {"sends": transfer.as_dict()}, [*remarks, *transfer.lines()], needed=True)
+
+    run = submit_elsewhere(config, workspace, args.on, sent)
+    if run is not None:
+        _introduce(run)
+    elif not args.json:
+        say("Nothing was sent, and no run was started.")
+    return run
+
+
 def _submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
     from ftlab.training import supervisor
-    from ftlab.training.self_replay import mixed_in_words
 
     run = supervisor.submit(config, workspace)
+    _introduce(run)
+    return run
+
+
+def _introduce(run: RunDirectory) -> None:
+    from ftlab.training.self_replay import mixed_in_words
+
     say(f"run        {run.id}")
     say(f"directory  {run.path}")
     say(f"replay     {mixed_in_words(load_config(run.config_file), run.manifest())}")
-    return run
 
 
 def _follow(run: RunDirectory) -> str:

@@ -204,6 +204,11 @@ class RunDirectory(_Answers):
         return self.path / "queue.json"
 
     @property
+    def place_file(self) -> Path:
+        """Where the run trains, if not on this machine (training.place.PlaceJson)."""
+        return self.path / "place.json"
+
+    @property
     def expected_file(self) -> Path:
         """What was measured before the run started: time and memory (Preflight.as_dict)."""
         return self.path / "expected.json"

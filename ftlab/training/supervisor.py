@@ -37,12 +37,19 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
     Raises InputError before anything is started when the data or a setting cannot be used.
     """
+    run, config = create(config, workspace)
+    start(run, workspace, config)
+    return run
+
+
+def start(run: RunDirectory, workspace: Workspace, config: RunConfig) -> None:
+    """Start `run`, which was created with `config`."""
     from ftlab.models.load import is_hub_id
 
-    run, config = create(config, workspace)
     with starting(run):
+        warnings = status(run).warnings
+        jobs.begin(training_of(run), RunStatus(created=time.time(), warnings=warnings))
         _start(training_of(run), run, workspace, [], config, online=is_hub_id(config.model.base))
-    return run
 
 
 @contextlib.contextmanager
@@ -149,10 +156,11 @@ def _resume(run: RunDirectory, workspace: Workspace) -> int:
     gate.check_stored(config, workspace, kept=accelerate_file(run))
     checkpoint = last_checkpoint(run)
     run.queue_file.unlink(missing_ok=True)
-    step = checkpoint.step if checkpoint else 0
+    elsewhere = run.place_file.exists()  # so are its checkpoints
+    step = current.step if elsewhere else checkpoint.step if checkpoint else 0
     # Earlier versions counted the rows of an evaluation here. The trainer will soon report its own number of steps.
     total = current.total_steps if current.total_steps >= step else 0
-    warnings = passed_over(run, checkpoint)
+    warnings = [] if elsewhere else passed_over(run, checkpoint)
     jobs.begin(training_of(run), RunStatus(created=time.time(), step=step, total_steps=total, warnings=warnings))
     _start(training_of(run), run, workspace, [], config, online=is_hub_id(config.model.base))
     return step
@@ -307,6 +315,7 @@ def _start(
     online: bool,
     keep: Iterable[str] = (),
 ) -> None:
+    keep = [*keep, *(["SSH_AUTH_SOCK"] if run.place_file.exists() else [])]
     command = [sys.executable, "-m", "ftlab.training.worker", str(run.path), str(workspace.root), *arguments]
     jobs.start(job, command, environment_for(config, online=online, keep=keep), append=True)
 

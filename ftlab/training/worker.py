@@ -27,6 +27,7 @@ from ftlab.errors import ErrorJson
 from ftlab.evaluation.request import Request
 from ftlab.models.bases.get import ensure_base, telling
 from ftlab.training.checkpoints import remove_cut_off
+from ftlab.training.elsewhere import place_of, train_elsewhere
 from ftlab.training.failures import explain_exception, no_wrong_gradients
 from ftlab.training.launcher import train_together, uses_accelerate
 from ftlab.training.status import RunGone, StatusWriter
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
         def waits(phase: str) -> None:
             writer.update(phase=phase)
 
+        if not evaluates and (place := place_of(run)) is not None:
+            return train_elsewhere(run, place, writer)
         try:
             if args.judge:  # a remote judge does not use the device of this machine
                 _begin(writer)
