@@ -85,7 +85,11 @@ def ssh_server(at: Path) -> Iterator[SshServer]:
     lines += ["PasswordAuthentication no", "KbdInteractiveAuthentication no"]
     (at / "sshd_config").write_text("".join(line + "\n" for line in lines))
     common = f"  HostName 127.0.0.1\n  Port {server.port}\n  IdentitiesOnly yes\n"
-    hosts = {"box": ("key", "known_hosts"), "closed": ("other_key", "known_hosts"), "stranger": ("key", "unknown_hosts")}
+    hosts = {
+        "box": ("key", "known_hosts"),
+        "closed": ("other_key", "known_hosts"),
+        "stranger": ("key", "unknown_hosts"),
+    }
     (at / "ssh_config").write_text(
         "".join(
             f"Host {name}\n{common}  IdentityFile {at}/{key}\n  UserKnownHostsFile {at}/{known}\n"

@@ -27,7 +27,16 @@ from ftlab.training.status import RunStatus, StatusWriter
 
 _LONGEST_PAUSE = 30.0
 # What the status here takes over from that of the run there.
-_COPIED: tuple[str, ...] = ("phase", "step", "total_steps", "epoch", "tokens_per_second", "done", "total", "eta_seconds")
+_COPIED: tuple[str, ...] = (
+    "phase",
+    "step",
+    "total_steps",
+    "epoch",
+    "tokens_per_second",
+    "done",
+    "total",
+    "eta_seconds",
+)
 _COPIED += ("trained_parameters", "total_parameters", "peak_bytes")
 
 

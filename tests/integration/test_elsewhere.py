@@ -177,7 +177,15 @@ def test_every_failure_before_the_start_says_what_to_do(server, tmp_path, monkey
 
 
 def test_a_name_cannot_smuggle_options_or_shell(tmp_path):
-    for on in ("ssh:-oProxyCommand=x", "ssh:box;ls", "ssh:box:$(ls)", "ssh:box:-x", "ssh:box: x", "hf:a10g-small", "box"):
+    for on in (
+        "ssh:-oProxyCommand=x",
+        "ssh:box;ls",
+        "ssh:box:$(ls)",
+        "ssh:box:-x",
+        "ssh:box: x",
+        "hf:a10g-small",
+        "box",
+    ):
         with pytest.raises(InputError):
             place_at(on)
     place = place_at("ssh:me@box.example:~/runs/")
