@@ -39,7 +39,7 @@ _PROBE = """
 mkdir -p {folder} && cd {folder} && pwd || exit 4
 command -v rsync >/dev/null || exit 5
 for python in .venv/bin/python python3 python; do
-  if command -v "$python" >/dev/null && "$python" -c 'import ftlab' 2>/dev/null; then
+  if command -v "$python" >/dev/null && "$python" -c 'import ftlab' >/dev/null 2>&1; then
     echo "$python"
     "$python" -c 'import ftlab; print(ftlab.__version__)
 try:
