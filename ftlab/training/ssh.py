@@ -74,10 +74,10 @@ class SshPlace:
                 allowed="a name or user@name of letters, digits, dots, - and _",
                 try_="for a port or a key, give the host a name in ~/.ssh/config",
             )
-        if colon and not re.fullmatch(r"(~/|/)?[\w.][\w./-]*", folder, re.ASCII):
+        if (colon and not _is_plain(folder)) or not all(map(_is_plain, settings.values())):
             raise InputError(
                 "This is no folder for runs on the other machine (--on)",
-                given=folder,
+                given=folder or settings,
                 allowed="a path of letters, digits, /, dots, - and _, from / or from the home folder there",
             )
         return cls(host, (folder or FOLDER).removeprefix("~/").rstrip("/"), settings)
@@ -102,6 +102,13 @@ class SshPlace:
         at = next((number for number, line in enumerate(lines) if line.startswith("/")), None)
         if at is None:
             raise self._failure(f"{self.host} does not answer as a machine with a POSIX shell", ended)
+        if not _is_plain(lines[at]):
+            raise InputError(
+                "The folder for runs has a name that ftlab cannot use (--on)",
+                given=lines[at],
+                allowed="letters, digits, /, dots, - and _",
+                try_=f"another folder: --on ssh:{self.host}:/FOLDER",
+            )
         self.settings = {"folder": lines[at]}
         if len(lines) < at + 3:
             raise self._not_installed("ftlab is not installed there")
@@ -129,6 +136,8 @@ class SshPlace:
         )
 
     def _path(self, run: RunDirectory) -> str:
+        if not _is_plain(run.id):
+            raise InputError("The folder of this run has a name that ssh cannot use", given=run.id, try_="rename it")
         return f"{self.settings['folder']}/runs/{run.id}"
 
     def send(self, run: RunDirectory) -> None:
@@ -179,7 +188,8 @@ class SshPlace:
         # Where it ended well, the caller has stopped reading.
         if ended.returncode in (_NO_CONNECTION, 0):
             raise self._lost(ended)
-        raise self._failure(f"ftlab on {self.host} ended without a word", ended)
+        ended.stderr = (ended.stderr.strip().splitlines() or [""])[-1]  # of a traceback, the error
+        raise self._failure(f"ftlab on {self.host} ended before its run did", ended)
 
     def stop(self, run: RunDirectory) -> None:
         ended = self._run(f"touch {self._path(run)}/stop")
@@ -189,7 +199,7 @@ class SshPlace:
     def fetch(self, run: RunDirectory) -> None:
         # Checkpoints stay: they are large, and the run continues there.
         hidden = [part for name in (*_OURS, "/checkpoints", ".*.lock") for part in ("--exclude", name)]
-        self._copy([*hidden, "--delay-updates", f"{self.host}:{self._path(run)}/"], f"{run.path}/")
+        self._copy([*hidden, f"{self.host}:{self._path(run)}/"], f"{run.path}/")
 
     def removal(self, run: RunDirectory) -> str:
         return f"ssh {self.host} rm -r {self._path(run)}"
@@ -238,6 +248,11 @@ class SshPlace:
                 try_=f"free some space, on {self.host} with: rm -r {self.settings.get('folder', self.folder)}/runs/RUN",
             )
         return FtlabError(what, why=shorten(text, 300) or f"It ended with code {ended.returncode}")
+
+
+def _is_plain(path: str) -> bool:
+    """Whether no shell, neither here nor there, reads anything into this path."""
+    return re.fullmatch(r"(~/|/)?[\w.][\w./-]*", path, re.ASCII) is not None
 
 
 def _ssh() -> list[str]:
