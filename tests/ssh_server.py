@@ -59,9 +59,9 @@ class SshServer:
             server.wait(10)
         self.processes.clear()
 
-    def install(self, python: str = f'PYTHONPATH={ROOT} exec {sys.executable} "$@"') -> None:
-        """Put a Python that has ftlab into the folder, by the shell line `python`."""
-        file = self.folder / ".venv" / "bin" / "python"
+    def install(self, python: str = f'PYTHONPATH={ROOT} exec {sys.executable} "$@"', file: Path | None = None) -> None:
+        """Put a Python that has ftlab into the folder (or `file`), by the shell line `python`."""
+        file = file or self.folder / ".venv" / "bin" / "python"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"#!/bin/sh\n{python}\n")
         file.chmod(0o755)
@@ -82,6 +82,7 @@ def ssh_server(at: Path) -> Iterator[SshServer]:
     (at / "unknown_hosts").touch()
     lines = ["ListenAddress 127.0.0.1", f"Port {server.port}", f"HostKey {at}/host_key", f"PidFile {at}/pid"]
     lines += [f"AuthorizedKeysFile {at}/authorized_keys", "StrictModes no", "PermitRootLogin yes", "UsePAM no"]
+    lines += [f'ForceCommand PATH={at}/bin:/usr/bin:/bin sh -c "$SSH_ORIGINAL_COMMAND"']
     lines += ["PasswordAuthentication no", "KbdInteractiveAuthentication no"]
     (at / "sshd_config").write_text("".join(line + "\n" for line in lines))
     common = f"  HostName 127.0.0.1\n  Port {server.port}\n  IdentitiesOnly yes\n"

@@ -14,13 +14,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import RunConfig, load_config
+from ftlab.config import STARTER, RunConfig, load_config
 from ftlab.core.files import read_json, sizes_in, write_json, write_text
 from ftlab.core.jobs import Stopped, ended_by
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import byte_size, counted, listed
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
+from ftlab.models.bases.known import KNOWN
 from ftlab.training.place import Event, LostConnection, Place, PlaceJson
 from ftlab.training.ssh import SshPlace
 from ftlab.training.status import RunStatus, StatusWriter
@@ -91,9 +92,14 @@ def submit_elsewhere(
     from ftlab.training import supervisor
 
     place = place_at(on)
-    remarks = place.check(_files_named(config))
+    remarks = place.check([])
+    if named := _base_here(config):  # there, a relative path would lead elsewhere
+        config = config.model_copy(deep=True)
+        config.model.base = str(named)
     run, config = supervisor.create(config, workspace)
     try:
+        if named := _base_here(config):  # only now known where the run starts from an earlier one
+            place.check([named])
         if not agreed(transfer_of(run, place), remarks):
             workspace.delete_run(run)
             return None
@@ -106,10 +112,10 @@ def submit_elsewhere(
     return run
 
 
-def _files_named(config: RunConfig) -> list[Path]:
-    """What the run reads besides its own folder and what ftlab fetches: a base in a folder or file."""
+def _base_here(config: RunConfig) -> Path | None:
+    """The folder or file of the base, which is not sent; None for a base that ftlab fetches."""
     base = Path(config.model.base).expanduser()
-    return [base.absolute()] if base.exists() and not config.is_starter else []
+    return base.absolute() if base.exists() and config.model.base not in (STARTER, *KNOWN) else None
 
 
 def train_elsewhere(run: RunDirectory, place: Place, writer: StatusWriter) -> str:

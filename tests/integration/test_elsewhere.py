@@ -118,6 +118,7 @@ def test_a_run_outlives_the_connection_and_its_process_here_and_is_taken_up_agai
 
 @needs_sshd
 @pytest.mark.train
+@pytest.mark.long
 def test_stop_and_death_there_are_told_here_and_resume_continues_it_there(server, tmp_path):
     workspace = Workspace.open(tmp_path / "home")
     run = start(server, config_of(tmp_path, 120, after_training=False), workspace)
@@ -164,13 +165,19 @@ def test_every_failure_before_the_start_says_what_to_do(server, tmp_path, monkey
     with pytest.raises(FtlabError, match="is not on box") as caught:
         place_at(box).check([tmp_path / "base"])
     assert "rsync" in str(caught.value)
+    (tmp_path / "base").mkdir()
+    assert place_at(box).check([tmp_path / "base"]) == []
     (tmp_path / "file").touch()
     assert "cannot be created on box" in message(f"ssh:box:{tmp_path / 'file' / 'folder'}")
     server.install("echo 0.0.1; echo abc")
     assert "version 0.0.1" in message(box) and "pip install" in message(box)
     server.install("exit 1")
-    (server.folder / ".venv" / "bin" / "python").chmod(0o755)
-    assert "ftlab is not installed there" in message(box) or place_at(box).check([]) == []
+    for name in ("python", "python3"):
+        server.install("exit 1", server.at / "bin" / name)
+    assert "ftlab is not installed there" in message(box)
+    for name in ("python", "python3"):
+        server.install(file=server.at / "bin" / name)
+    assert place_at(box).check([]) == []  # of the path, where the folder has none of its own
     server.cut()
     assert "cannot be reached" in message(box)
     monkeypatch.setenv("FTLAB_SSH", "no-such-ssh")
