@@ -114,12 +114,13 @@ class SshPlace:
             raise self._not_installed("ftlab is not installed there")
         python, version, code = (*lines[at + 1 : at + 4], "")[:3]
         if version != __version__ or not code:
-            raise self._not_installed(f"ftlab there has the version {version}, and this one has {__version__}")
+            older = "" if code else ", without --on"
+            raise self._not_installed(f"ftlab there has the version {version}{older}, and this one has {__version__}")
         if missing:
+            slash = "/" if Path(missing[0]).is_dir() else ""
             raise FtlabError(
                 f"The base {missing[0]} is not on {self.host}",
-                try_=f"copy it: rsync -r --mkpath {missing[0]}{'/' if Path(missing[0]).is_dir() else ''} "
-                f"{self.host}:{missing[0]}",
+                try_=f"copy it there, to the same path: rsync -r {missing[0]}{slash} {self.host}:{missing[0]}",
             )
         self.settings["python"] = python
         if code != code_of_ftlab():
