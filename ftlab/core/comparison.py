@@ -231,6 +231,20 @@ class ScoresJson(TypedDict, total=False):
     general_rows_replayed: int
 
 
+class MainScoresJson(TypedDict, total=False):
+    """What `--json` prints of the scores of a side."""
+
+    perplexity: float
+    bits_per_byte: float
+    bleu: float | None
+    exact_match: float | None
+    general_accuracy: float | None
+    general_accuracy_replayed: float | None
+    base_agreement: float
+    base_kl: float
+    rows: int
+
+
 class LeakedPairJson(TypedDict):
     kind: str
     train_row: int | None
@@ -423,6 +437,13 @@ def scores_of(comparison: ComparisonJson, side: str) -> ScoresJson:
     every: Mapping[str, Any] = comparison
     scores: ScoresJson | None = every.get(side)
     return scores or {}
+
+
+def main_scores(comparison: ComparisonJson, side: str) -> MainScoresJson:
+    """The scores of `side` that `--json` prints."""
+    scores: Any = scores_of(comparison, side)
+    known: Any = {name: scores[name] for name in MainScoresJson.__annotations__ if name in scores}
+    return known
 
 
 def verdict_of(comparison: ComparisonJson, side: str = "adapted") -> VerdictJson | None:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypedDict
+from typing import Any, NoReturn
+
+from typing_extensions import TypedDict
 
 from ftlab.config import DataConfig
 from ftlab.core.files import digest, locked, read_cached, read_json, write_text
