@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +28,11 @@ def _validator(command: str) -> Draft202012Validator:
 def check_shape(command: str, value: dict[str, Any]) -> None:
     """Raises jsonschema's ValidationError unless `value` has the form of `command`, or one of its forms."""
     _validator(command).validate(value)
+
+
+def check_output(arguments: Sequence[str], printed: str) -> dict[str, Any]:
+    """The object in the last line that the command in `arguments` printed, once it has one of its forms."""
+    command = next(words for size in (3, 2, 1) if (words := " ".join(arguments[:size])) in documented())
+    value = json.loads(printed.strip().splitlines()[-1])
+    check_shape(command, value)
+    return value

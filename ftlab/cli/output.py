@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import TypedDict
 
@@ -21,6 +21,8 @@ from ftlab.core.words import duration
 from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from ftlab.cli.json_forms import FailureForm, SaidForm
     from ftlab.core.run_directory import RunDirectory
 
@@ -31,10 +33,6 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 class Form(TypedDict):
     """Any typed dict, such as those of `json_forms`; no plain dict."""
-
-
-class AsForm(Protocol):
-    def as_dict(self) -> Mapping[str, Any]: ...
 
 
 def say(text: str) -> None:
@@ -77,7 +75,7 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def print_json(value: Form | AsForm) -> None:
+def print_json(value: Form | DataclassInstance) -> None:
     """Print `value`, one of the forms of the command at hand in `json_forms.FORMS`."""
     print(json.dumps(value, ensure_ascii=False, default=_plain), flush=True)
 
@@ -97,7 +95,7 @@ def failure(error: FtlabError) -> FailureForm:
     return {"error": message, "exit_code": error.exit_code}
 
 
-def print_result(args: argparse.Namespace, value: Form | AsForm, *lines: str) -> int:
+def print_result(args: argparse.Namespace, value: Form | DataclassInstance, *lines: str) -> int:
     """Print `value` with `--json`, else `lines`, whose control characters are replaced. Returns 0."""
     if args.json:
         print_json(value)

@@ -265,9 +265,6 @@ class Diff:
     moved: list[int]  # to another split
     remarked: list[int]  # different mark or notes
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     def __str__(self) -> str:
         parts = [f"{len(rows)} {name}" for name, rows in asdict(self).items() if isinstance(rows, list) and rows]
         return f"{self.before} -> {self.after}: {', '.join(parts) or 'no difference'}"

@@ -24,7 +24,6 @@ from ftlab.export.verify import VerificationJson, verify
 from ftlab.models.identity import check_result
 from ftlab.models.strength import AS_TRAINED, check_strength, chosen_strength, set_strength
 
-
 FORMATS = ("float32", "float16", "bfloat16")
 _BYTES_A_WEIGHT = 4.3  # float32, and room for one more matrix
 
