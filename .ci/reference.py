@@ -89,7 +89,7 @@ def comparison_schema() -> str:
 
 
 def json_schema() -> str:
-    """A property for each command; what has names has no others."""
+    """A property for each command; what has names has no others. A line for each property and definition."""
     commands, definitions = _forms()
     whole = {
         "title": "What each command of ftlab prints with --json on success",
@@ -100,7 +100,14 @@ def json_schema() -> str:
         },
         "$defs": definitions,
     }
-    return json.dumps(_closed(whole), indent=1) + "\n"
+    parts = []
+    for name, part in _closed(whole).items():
+        each = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in part.items()] if name in _BY_LINE else []
+        parts.append(f"{json.dumps(name)}: " + ("{\n " + ",\n ".join(each) + "\n}" if each else json.dumps(part)))
+    return "{" + ",\n".join(parts) + "}\n"
+
+
+_BY_LINE = ("properties", "$defs")
 
 
 def _forms() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
