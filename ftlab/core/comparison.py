@@ -204,6 +204,7 @@ class GainLossJson(TypedDict):
     looks: NotRequired[list[ChangeJson]]
     moved: NotRequired[list[ChangeJson]]
     text: str
+    forgetting: NotRequired[str | None]  # of an older ftlab
 
 
 class ScoresJson(TypedDict, total=False):
