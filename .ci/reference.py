@@ -107,6 +107,8 @@ def json_schema() -> str:
     return "{" + ",\n".join(parts) + "}\n"
 
 
+# Read whole, a comparison has the scores of every side under its name, and scores those of every kind of drift.
+_OPEN = ("ComparisonJson", "ScoresJson")
 _BY_LINE = ("properties", "$defs")
 
 
@@ -142,7 +144,8 @@ def _closed(schema: Any) -> Any:
         return [_closed(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    named = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    named = isinstance(schema.get("properties"), dict) and schema.get("title") not in _OPEN
+    named = named and schema.get("type") == "object"
     return {name: _closed(part) for name, part in schema.items()} | ({"additionalProperties": False} if named else {})
 
 
