@@ -3,6 +3,8 @@
 api.md                 the names of `ftlab.__all__`, with signatures and docstrings
 settings.md            every setting of a run, with default, range and help, from `RunConfig`
 comparison.schema.json the JSON schema of comparison.json, from the types in ftlab/core/comparison.py
+json.schema.json       the JSON schema of what each command prints with --json, from ftlab/cli/json_forms.py
+json.md                its table of keys
 
 It also copies the address of the repository (`Repository` in pyproject.toml: the one place to set it) to the badges and
 install cells of the notebooks and to the other project URLs.
@@ -86,6 +88,100 @@ def comparison_schema() -> str:
     return json.dumps(TypeAdapter(ComparisonJson).json_schema(), indent=1) + "\n"
 
 
+def json_schema() -> str:
+    """A property for each command; what has names has no others. A line for each property and definition."""
+    commands, definitions = _forms()
+    whole = {
+        "title": "What each command of ftlab prints with --json on success",
+        "type": "object",
+        "properties": {
+            command: next(iter(forms.values())) if len(forms) == 1 else {"anyOf": list(forms.values())}
+            for command, forms in commands.items()
+        },
+        "$defs": definitions,
+    }
+    parts = []
+    for name, part in _closed(whole).items():
+        each = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in part.items()] if name in _BY_LINE else []
+        parts.append(f"{json.dumps(name)}: " + ("{\n " + ",\n ".join(each) + "\n}" if each else json.dumps(part)))
+    return "{" + ",\n".join(parts) + "}\n"
+
+
+# Read whole, a comparison has the scores of every side under its name, and scores those of every kind of drift.
+_OPEN = ("ComparisonJson", "ScoresJson")
+_BY_LINE = ("properties", "$defs")
+
+
+def _forms() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The schema of each form by command and by what sets it apart, and what they refer to."""
+    from pydantic import TypeAdapter
+    from pydantic.json_schema import GenerateJsonSchema
+
+    from ftlab.cli.json_forms import FORMS, forms_of
+
+    class Printed(GenerateJsonSchema):
+        def field_is_required(self, field: Any, total: bool) -> bool:  # a default is printed, too
+            return field["type"] != "typed-dict-field" or super().field_is_required(field, total)
+
+        def field_title_should_be_set(self, schema: Any) -> bool:
+            return False
+
+    adapters = [
+        ((command, case), "serialization", TypeAdapter(form))
+        for command in FORMS
+        for case, form in forms_of(command).items()
+    ]
+    schemas, whole = TypeAdapter.json_schemas(adapters, schema_generator=Printed)
+    commands: dict[str, dict[str, Any]] = {}
+    for ((command, case), _), schema in schemas.items():
+        commands.setdefault(command, {})[case] = schema
+    return commands, whole["$defs"]
+
+
+def _closed(schema: Any) -> Any:
+    """`schema` with no other keys where it names some."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    named = isinstance(schema.get("properties"), dict) and schema.get("title") not in _OPEN
+    named = named and schema.get("type") == "object"
+    return {name: _closed(part) for name, part in schema.items()} | ({"additionalProperties": False} if named else {})
+
+
+def json_page() -> str:
+    """json.md with the table of keys between its markers."""
+    from ftlab.cli.json_forms import forms_of
+
+    commands, definitions = _forms()
+    lines = ["| command | keys |", "|---|---|"]
+    for command, forms in commands.items():
+        for case, form in forms_of(command).items():
+            lines.append(f"| `{command}`{_case(case)} | {_keys(forms[case], definitions)}{_note(form)} |")
+    before, _, after = (FOLDER / "json.md").read_text(encoding="utf-8").partition(_BEGIN)
+    return f"{before}{_BEGIN}\n" + "\n".join(lines) + f"\n{_END}{after.partition(_END)[2]}"
+
+
+_BEGIN, _END = "<!-- keys, by .ci/reference.py -->", "<!-- end of keys -->"
+_MOST_KEYS = 12
+
+
+def _case(case: str) -> str:
+    return f" {case}" if case.startswith("`--") else f", {case}" if case else ""
+
+
+def _note(form: Any) -> str:
+    """The docstring of a form that belongs to the command line alone; of other types the schema has them."""
+    words = vars(form).get("__doc__") if isinstance(form, type) and form.__module__ == "ftlab.cli.json_forms" else None
+    return f". {_cell(words)}" if words else ""
+
+
+def _keys(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+    whole = definitions[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    names = [f"`{name}`" + ("" if name in whole["required"] else "?") for name in whole["properties"]]
+    return ", ".join(names if len(names) <= _MOST_KEYS else [*names[:8], "…", *names[-4:]])  # its own are the last
+
+
 def settings_page() -> str:
     from pydantic import BaseModel
 
@@ -153,6 +249,7 @@ def _prose(text: str) -> str:
 
 
 PAGES = {"api.md": api_page, "settings.md": settings_page, "comparison.schema.json": comparison_schema}
+PAGES |= {"json.schema.json": json_schema, "json.md": json_page}
 # What stands before and after "owner/name" in the files that name the repository.
 _ADDRESS = re.compile(
     r"(/github/|git\+https://github\.com/|(?:Documentation|Changelog) = \"https://github\.com/)"

@@ -23,6 +23,7 @@ from filelock import FileLock
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
+from tests.json_shapes import check_output
 
 # Before torch is there: test processes beside each other share the cores out, for themselves and the runs they start.
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT") or 0):
@@ -70,8 +71,8 @@ def offline_environment(attempts: Path | None = None) -> dict[str, str]:
 
 
 def run_cli(*arguments: str, timeout: float = 300, cwd: Path | None = None, **environment: str) -> Any:
-    """`python -m ftlab ...` as a person calls it, without a network."""
-    return subprocess.run(
+    """`python -m ftlab ...` as a person calls it, without a network; what `--json` prints has its documented form."""
+    done = subprocess.run(
         [sys.executable, "-m", "ftlab", *arguments],
         capture_output=True,
         text=True,
@@ -80,6 +81,9 @@ def run_cli(*arguments: str, timeout: float = 300, cwd: Path | None = None, **en
         env=offline_environment() | environment,
         stdin=subprocess.DEVNULL,
     )
+    if "--json" in arguments and done.returncode == 0:
+        check_output(arguments, done.stdout)
+    return done
 
 
 def absent_modules(requirements: Path) -> tuple[str, ...]:

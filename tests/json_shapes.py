@@ -1,35 +1,38 @@
-"""The shapes of `--json` as ftlab/docs/json.md documents them."""
+"""What `--json` prints, against the schema that ftlab/docs holds."""
 
 from __future__ import annotations
 
 import functools
-import re
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parents[1] / "ftlab" / "docs" / "json.md"
+from jsonschema import Draft202012Validator
+
+PAGE = Path(__file__).parents[1] / "ftlab" / "docs" / "json.schema.json"
 
 
 @functools.cache
-def documented() -> dict[str, list[tuple[set[str], set[str], bool]]]:
-    """For each command its shapes: keys that are there, keys that may be, and whether there are others."""
-    text = PAGE.read_text(encoding="utf-8")
-    version = set(re.findall(r"`(\w+)`", text[text.index("A version has") :]))
-    shapes: dict[str, list[tuple[set[str], set[str], bool]]] = {}
-    for line in text.splitlines():
-        if not line.startswith("| `"):
-            continue
-        command, keys = (cell.strip() for cell in line.strip("|").split(" | ", 1))
-        keys = re.sub(r"\(.*?\)", "", re.split(r"[;:] ", keys)[0])
-        optional = set(re.findall(r"`(\w+)`\?", keys))
-        there = set(re.findall(r"`(\w+)`", keys)) - optional | (version if "of a version" in keys else set())
-        name = re.split(r" --|`", command.strip("`"))[0]
-        shapes.setdefault(name, []).append((there, optional, "…" in keys))
-    return shapes
+def documented() -> dict[str, Any]:
+    """The schema of each command."""
+    return json.loads(PAGE.read_text(encoding="utf-8"))["properties"]
+
+
+@functools.cache
+def _validator(command: str) -> Draft202012Validator:
+    whole = json.loads(PAGE.read_text(encoding="utf-8"))
+    return Draft202012Validator({"$defs": whole["$defs"], **whole["properties"][command]})
 
 
 def check_shape(command: str, value: dict[str, Any]) -> None:
-    """Raises AssertionError unless `value` has one of the documented shapes of `command`."""
-    keys, shapes = set(value), documented()[command]
-    fits = any(there <= keys and (more or keys <= there | optional) for there, optional, more in shapes)
-    assert fits, f"{command}: {sorted(keys)} is not as in {PAGE.name}: {shapes}"
+    """Raises jsonschema's ValidationError unless `value` has the form of `command`, or one of its forms."""
+    _validator(command).validate(value)
+
+
+def check_output(arguments: Sequence[str], printed: str) -> dict[str, Any]:
+    """The object in the last line that the command in `arguments` printed, once it has one of its forms."""
+    command = next(words for size in (3, 2, 1) if (words := " ".join(arguments[:size])) in documented())
+    value = json.loads(printed.strip().splitlines()[-1])
+    check_shape(command, value)
+    return value

@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from ftlab.arena import answers, blind_tests, links, preferences, prompt_sources, trials
 from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, base_contestant, run_contestant
+from ftlab.arena.results import TallyJson
 from ftlab.arena.store import Store, open_store
 from ftlab.arena.tally import evaluate, watch
 from ftlab.core.files import locked
@@ -92,9 +95,23 @@ def starter_settings() -> LoopSettings:
     )
 
 
-def run_loop(workspace: Workspace, train: Train, settings: LoopSettings | None = None, *, tell: Tell) -> dict[str, Any]:
-    """Run the loop once. Returns {"sft", "dpo" (run ids), "first", "second" (ids of tests), "export", "pairs", "fresh",
-    "left_out", "verdicts": [evaluate of both tests]}.
+class LoopJson(TypedDict):
+    """The ids of both runs and both tests, the folder of the votes, and the verdicts on both tests. `fresh` prompts
+    were asked in the second test, `left_out` were not: their votes trained a contestant."""
+
+    sft: str
+    dpo: str
+    first: str
+    second: str
+    export: str
+    pairs: int
+    fresh: int
+    left_out: int
+    verdicts: list[TallyJson]
+
+
+def run_loop(workspace: Workspace, train: Train, settings: LoopSettings | None = None, *, tell: Tell) -> LoopJson:
+    """Run the loop once.
 
     `tell` gets a sentence at each step. `score` determines the simulated raters' preferences: for brand_voice its house
     style, otherwise the similarity of an answer to the reference. Raises InputError if there are too few prompts or

@@ -83,6 +83,16 @@ class PairJson(TypedDict):
     rejected: list[dict[str, str]]
 
 
+class SummaryJson(TypedDict):
+    """Of an export of votes: numbers of examples; `left_out` by reason; `wrong`: the estimated share of wrong votes."""
+
+    pairs: int
+    judged: int
+    conflicts: int
+    left_out: dict[str, int]
+    wrong: float | None
+
+
 class LabelledJson(TypedDict):
     prompt: list[dict[str, str]]
     completion: list[dict[str, str]]
@@ -176,7 +186,7 @@ class VotesAsData:
         loss = {"loss": "robust"} if stage == "dpo" else {}  # the losses of kto allow for it by their weights
         return loss | {"label_smoothing": round(self.wrong, 2)}
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> SummaryJson:
         return {
             "pairs": len(self.pairs),
             "judged": len(self.judged),

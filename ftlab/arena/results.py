@@ -31,7 +31,7 @@ class RaterJson(TypedDict):
     last: float | None
 
 
-class ProgressJson(TypedDict):
+class VoteCountsJson(TypedDict):
     """The progress of a test, without revealing who leads. `votes` includes the `automatic` ones but not the `skipped`.
     `voided` votes are excluded from all other numbers, except those of their rater. `asked`: the planned votes that
     people give, without the ties that come by themselves on the `identical` comparisons (None and 0 before a test
@@ -48,6 +48,9 @@ class ProgressJson(TypedDict):
     answers: int
     answers_wanted: int
     revealed: str | None
+
+
+class ProgressJson(VoteCountsJson):
     raters: list[RaterJson]
 
 

@@ -33,7 +33,7 @@ def advise(args: argparse.Namespace) -> int:
         evidence = evidence_of(Workspace.open(args.workspace).run(args.run).with_ways().comparison())
     advice = give_advice(_needs(args), evidence)
     if args.json:
-        print_json(advice.as_dict())
+        print_json(advice)
         return 0
     print(advice.summary)
     for line in advice.figures:

@@ -34,6 +34,23 @@ from ftlab.errors import FtlabError, InputError
 if TYPE_CHECKING:
     from ftlab.arena.asking import PromptSpec
     from ftlab.arena.results import RaterJson
+    from ftlab.cli.json_forms import (
+        CreatedForm,
+        FetchedForm,
+        FolderForm,
+        GeneratedForm,
+        GeneratingForm,
+        HiddenForm,
+        JudgedTestForm,
+        LinksForm,
+        ListedTestForm,
+        RatersForm,
+        TestPlanForm,
+        TestsForm,
+        VerdictForm,
+        VoidedForm,
+        VotesForm,
+    )
 
 _POLL_SECONDS = 0.5
 
@@ -261,7 +278,6 @@ def create(args: argparse.Namespace) -> int:
     shape = {"overlap": settings.overlap, "contestants": len(contestants), "margin": settings.margin}
     counting = len(prompts) - settings.attention if prompts else None
     power = plan_in_words(planned, counting, settings.votes_per_prompt, **shape)
-    value = {"test": test_id, "title": title, "prompts": len(prompts), "left_out": left_out, "planned": planned}
     trained_on = f", {left_out} left out: a contestant was trained on them or near copies" if left_out else ""
     if args.number and not args.live and args.number > available:
         trained_on = f" (you asked for {args.number}; no more are available){trained_on}"
@@ -277,7 +293,15 @@ def create(args: argparse.Namespace) -> int:
         f"prompts    {len(prompts)}{trained_on}",
         f"planned    {counted(planned, 'vote')}",
     ]
-    print_result(args, value | {"power": power}, *lines, *([power] if power else []))
+    value: CreatedForm = {
+        "test": test_id,
+        "title": title,
+        "prompts": len(prompts),
+        "left_out": left_out,
+        "planned": planned,
+        "power": power,
+    }
+    print_result(args, value, *lines, *([power] if power else []))
     if not args.json:
         say(f"Next: python -m ftlab arena {'serve' if args.live else 'generate'}{workspace.flag}")
     return 0
@@ -325,7 +349,8 @@ def generate(args: argparse.Namespace) -> int:
     answering.start(workspace, test.id)
     if args.detach:
         say(f"It continues in the background. Follow it with: python -m ftlab arena list{workspace.flag}")
-        return print_result(args, {"test": test.id, "state": "generating"})
+        started: GeneratingForm = {"test": test.id, "state": "generating"}
+        return print_result(args, started)
     progress = Progress()
     while True:
         try:
@@ -341,10 +366,14 @@ def generate(args: argparse.Namespace) -> int:
         raise FtlabError(status.error["what"], why=status.error.get("why"), try_=status.error.get("try"))
     flags = print_flags(store, test.id, quiet=args.json)
     if args.json:
-        print_json(
-            {"test": test.id, "state": counts["state"], "answers": counts["answers"], "flags": flags}
-            | {"wanted": counts["answers_wanted"]}
-        )
+        value: GeneratedForm = {
+            "test": test.id,
+            "state": counts["state"],
+            "answers": counts["answers"],
+            "wanted": counts["answers_wanted"],
+            "flags": flags,
+        }
+        print_json(value)
     return 0 if counts["state"] != "generating" else 130
 
 
@@ -366,17 +395,23 @@ def verdict(args: argparse.Namespace) -> int:
         blind_tests.open_early(store, test.id)
     if blind_tests.revealed(store, test.id) is None:
         counts = blind_tests.progress(store, test.id)
-        value = {"test": test.id, "revealed": None, "votes": counts["votes"], "planned": counts["planned"]}
-        print_result(args, value, f"The result is hidden: {blind_tests.votes_in_words(counts)} are in.")
+        hidden: HiddenForm = {
+            "test": test.id,
+            "revealed": None,
+            "votes": counts["votes"],
+            "planned": counts["planned"],
+        }
+        print_result(args, hidden, f"The result is hidden: {blind_tests.votes_in_words(counts)} are in.")
         if not args.json:
             say("It appears at the planned number of votes. --early shows it now, and every report will say so.")
         return 0
     result = evaluate(store, test.id)
     report = write_arena_report(store, test.id, args.report)
     wins = result["counts"]["wins"]
+    value: VerdictForm = {"test": test.id, "report": str(report), **result}
     return print_result(
         args,
-        {"test": test.id, "report": str(report)} | result,
+        value,
         result["text"],
         "",
         *(f"{contestant['title']:<32} won {wins[contestant['id']]:,}" for contestant in result["contestants"]),
@@ -430,7 +465,8 @@ def judge(args: argparse.Namespace) -> int:
         max_tokens=args.max_tokens,
     )
     planned = plan_judging(store, test.id, settings)
-    if not agreed(args, {"test": test.id, "plan": planned.as_dict()}, planned.lines(), needed=planned.open > 0):
+    asked: TestPlanForm = {"test": test.id, "plan": planned}
+    if not agreed(args, asked, planned.lines(), needed=planned.open > 0):
         return 0
     progress = Progress()
     try:
@@ -438,7 +474,8 @@ def judge(args: argparse.Namespace) -> int:
     finally:
         progress.close("")
     line = f"judged     {counted(judged, 'prompt')}. The verdict uses them once votes are in on 20 of them or more."
-    return print_result(args, {"test": test.id, "judged": judged}, line)
+    value: JudgedTestForm = {"test": test.id, "judged": judged}
+    return print_result(args, value, line)
 
 
 def list_raters(args: argparse.Namespace) -> int:
@@ -450,7 +487,8 @@ def list_raters(args: argparse.Namespace) -> int:
     names = {rater["number"]: rater["pseudonym"] for rater in people}
     if not people and not args.json:
         say("No rater has a link yet. Make links with: python -m ftlab arena serve --raters Ana,Ben")
-    return print_result(args, {"test": test.id, "raters": people}, *(_rater_text(rater, names) for rater in people))
+    value: RatersForm = {"test": test.id, "raters": people}
+    return print_result(args, value, *(_rater_text(rater, names) for rater in people))
 
 
 def _rater_text(rater: RaterJson, names: dict[int, str]) -> str:
@@ -473,7 +511,12 @@ def void(args: argparse.Namespace) -> int:
         raise InputError("This test has no such rater", given=args.rater, allowed=known[:500])
     links.void(store, people[args.rater])
     counts = blind_tests.progress(store, test.id)
-    value = {"test": test.id, "rater": args.rater, "votes": counts["votes"], "voided": counts["voided"]}
+    value: VoidedForm = {
+        "test": test.id,
+        "rater": args.rater,
+        "votes": counts["votes"],
+        "voided": counts["voided"],
+    }
     text = f"Excluded the votes of {args.rater}: {blind_tests.votes_in_words(counts)} are in."
     return print_result(args, value, text)
 
@@ -488,11 +531,11 @@ def export(args: argparse.Namespace) -> int:
 
         folder = write_analysis(store, test.id, args.out or workspace.votes_folder(test.id) / "analysis")
         check = f"python {shlex.quote(str(folder / 'recompute.py'))}"
-        return print_result(
-            args, {"test": test.id, "folder": str(folder)}, f"folder     {folder}", f"Check it: {check}"
-        )
+        value: FolderForm = {"test": test.id, "folder": str(folder)}
+        return print_result(args, value, f"folder     {folder}", f"Check it: {check}")
     folder, votes = preferences.export(store, test.id, args.out, with_cut=args.with_cut)
-    print_result(args, {"test": test.id, "folder": str(folder)} | votes.summary(), votes.text(), f"folder     {folder}")
+    exported: VotesForm = {"test": test.id, "folder": str(folder), **votes.summary()}
+    print_result(args, exported, votes.text(), f"folder     {folder}")
     if not args.json:
         stage, file = ("dpo", preferences.DPO_FILE) if votes.pairs else ("kto", preferences.KTO_FILE)
         settings = [f"stage={stage}", f"data.source={folder / file}"]
@@ -508,20 +551,21 @@ def list_tests(args: argparse.Namespace) -> int:
     from ftlab.arena import blind_tests
 
     _, store = open_tests(args)
-    rows, lines = [], []
+    rows: list[ListedTestForm] = []
+    lines = []
     for test in blind_tests.list_tests(store):
         known = blind_tests.progress(store, test.id)
         cast, planned = blind_tests.votes_of_people(known)
-        counts: dict[str, Any] = {**known}
-        del counts["raters"]
-        rows.append({"test": test.id, "title": test.title, **counts})
+        listed: Any = {name: value for name, value in known.items() if name != "raters"}
+        rows.append(listed | {"test": test.id, "title": test.title})
         lines.append(
             f"{test.id:<18} {known['state']:<11} {known['answers']}/{known['answers_wanted']} answers  "
             f"{cast}/{planned} votes  {test.title}"
         )
     if not rows and not args.json:
         say("No blind tests yet. Create one with: python -m ftlab arena create --contestant base --contestant run:last")
-    return print_result(args, {"tests": rows}, *lines)
+    value: TestsForm = {"tests": rows}
+    return print_result(args, value, *lines)
 
 
 def loop(args: argparse.Namespace) -> int:
@@ -611,9 +655,8 @@ def fetch(args: argparse.Namespace) -> int:
 
     _, store = open_tests(args)
     votes = {test_id: blind_tests.progress(store, test_id)["votes"] for test_id in backup.fetch(store, args.source)}
-    return print_result(
-        args, {"votes": votes}, *(f"{test_id}  {counted(count, 'vote')}" for test_id, count in votes.items())
-    )
+    value: FetchedForm = {"votes": votes}
+    return print_result(args, value, *(f"{test_id}  {counted(count, 'vote')}" for test_id, count in votes.items()))
 
 
 def _open_for(store: Any, test: Any, args: argparse.Namespace) -> str | None:
@@ -644,7 +687,8 @@ def _print_links(store: Any, test_id: str, url: str, opened: str | None, args: a
     if not addresses:
         say("No one can vote yet: add --raters Ana,Ben or --open-link")
     if args.json:
-        print_json({"test": test_id, "url": url, "links": addresses})
+        value: LinksForm = {"test": test_id, "url": url, "links": addresses}
+        print_json(value)
     else:
         for name, address in addresses.items():
             print(f"{name:<20} {address}", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ftlab.cli.output import Progress, print_json, say
 from ftlab.cli.parser import Parser, add_command, add_group
@@ -11,6 +12,9 @@ from ftlab.core.words import byte_size
 from ftlab.models.bases import known as kept
 from ftlab.models.bases.get import check_need, get_base, is_kept_here
 from ftlab.models.bases.known import KNOWN
+
+if TYPE_CHECKING:
+    from ftlab.cli.json_forms import BasesForm, RemovedForm
 
 
 def add_base(parser: Parser) -> None:
@@ -47,14 +51,15 @@ def get(args: argparse.Namespace) -> int:
     say(f"folder     {base.path} ({byte_size(base.bytes)})")
     say(f"use it     python -m ftlab train --set model.base={args.name}")
     if args.json:
-        print_json(base.as_dict())
+        print_json(base)
     return 0
 
 
 def list_bases(args: argparse.Namespace) -> int:
     bases = kept.all_kept()
     if args.json:
-        print_json({"folder": str(kept.home()), "bases": [base.as_dict() for base in bases]})
+        value: BasesForm = {"folder": str(kept.home()), "bases": bases}
+        print_json(value)
         return 0
     for base in bases:
         precision = f"{base.dtype} from {base.precision}"
@@ -70,5 +75,6 @@ def remove(args: argparse.Namespace) -> int:
     freed = kept.remove(args.name)
     say(f"Removed {args.name}: freed {byte_size(freed)}.")
     if args.json:
-        print_json({"removed": args.name, "bytes": freed})
+        value: RemovedForm = {"removed": args.name, "bytes": freed}
+        print_json(value)
     return 0

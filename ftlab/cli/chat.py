@@ -6,13 +6,16 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import print_json, say, without_controls
 from ftlab.cli.parser import Parser, add_run, add_strength, define
 from ftlab.core.workspace import Workspace
 from ftlab.data.tool_calls import next_turn, parts_of
 from ftlab.errors import InputError
+
+if TYPE_CHECKING:
+    from ftlab.cli.json_forms import ChatForm
 
 # A side that did not change for so many updates has ended: one character may take several tokens.
 _QUIET = 4
@@ -54,8 +57,14 @@ def chat(args: argparse.Namespace) -> int:
         say(f"as in training: {line}")
     if args.json:
         *_, last = duet.stream(args.message, **settings)
-        answers = {"base": last.base, "adapted": last.adapted}
-        print_json({"run": run.id, **answers, "cut": list(last.cut), "notes": list(last.notes)})
+        value: ChatForm = {
+            "run": run.id,
+            "base": last.base,
+            "adapted": last.adapted,
+            "cut": list(last.cut),
+            "notes": list(last.notes),
+        }
+        print_json(value)
         return 0
     if args.message is not None:
         show(duet.stream(args.message, **settings), args.max_new_tokens)

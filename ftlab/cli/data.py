@@ -20,6 +20,7 @@ from ftlab.data.versions import latest_choice, train_command
 from ftlab.errors import InputError, nearest
 
 if TYPE_CHECKING:
+    from ftlab.cli.json_forms import FixedForm, SavedForm, SplitForm, UnfixedForm, UsedForm, VersionsForm
     from ftlab.data.checks import Finding, Report
     from ftlab.data.checks.finding import CoverageJson, TokensJson
 
@@ -74,7 +75,7 @@ def inspect(args: argparse.Namespace) -> int:
     if args.job is not None:
         return work(args.job, _tokenizer, _context)
     report = _report(args, _prompts(args.prompts))
-    return print_result(args, report.as_dict(), *_lines(report, args.base_reason), *_next_steps(args, report))
+    return print_result(args, report, *_lines(report, args.base_reason), *_next_steps(args, report))
 
 
 def fix(args: argparse.Namespace) -> int:
@@ -93,13 +94,14 @@ def fix(args: argparse.Namespace) -> int:
     ]
     raised = [finding for finding in report.findings if _is_raised(finding, remedies, skip)]
     left = [f"Left unchanged: {_raised(finding)}" for finding in raised]
-    unchanged: dict[str, Any] = {
+    unchanged: UnfixedForm = {
         "version": pinned(args.source, workspace) if args.source.startswith(PREFIX) else None,
         "done": [],
+        "left": left,
+        "base": args.base,
     }
     if not findings:
-        value = unchanged | {"left": left, "base": args.base}
-        return print_result(args, value, "No row needs a change.", *left, *_counted(args, report))
+        return print_result(args, unchanged, "No row needs a change.", *left, *_counted(args, report))
     tokens = None
     if any(remedies.get(finding.kind) == "shorten" for finding in findings) and args.base != _NO_BASE:
         tokens = token_counter(read_data(args), _tokenizer(args.base), workspace)
@@ -107,11 +109,17 @@ def fix(args: argparse.Namespace) -> int:
         with taken(read_data(args), workspace, who=args.who) as version:
             mended = mend_findings(version, findings, report.roles, remedies, tokens=tokens, who=args.who, why=args.why)
     except NothingChanged as nothing:
-        value = unchanged | {"left": [str(nothing), *left], "base": args.base}
-        return print_result(args, value, str(nothing), *left, *_counted(args, report))
+        unchanged["left"] = [str(nothing), *left]
+        return print_result(args, unchanged, str(nothing), *left, *_counted(args, report))
     base = None if args.base == _NO_BASE else args.base
     longest = max((finding.detail["raise_to"] for finding in raised), default=args.max_length)
-    value = mended.as_dict() | {"source": mended.source, "done": mended.action, "left": left, "base": args.base}
+    value: FixedForm = {
+        **mended.as_dict(),
+        "source": mended.source,
+        "done": mended.action,
+        "left": left,
+        "base": args.base,
+    }
     return print_result(
         args,
         value,
@@ -452,9 +460,8 @@ def split(args: argparse.Namespace) -> int:
     }
     data = read_data(args, **{name: value for name, value in settings.items() if value is not None})
     version, notes = split_version(data, workspace, who=args.who, why=args.why)
-    return print_result(
-        args, version.as_dict() | {"source": version.source, "notes": notes}, version_line(version), *notes
-    )
+    value: SplitForm = {**version.as_dict(), "source": version.source, "notes": notes}
+    return print_result(args, value, version_line(version), *notes)
 
 
 def export(args: argparse.Namespace) -> int:
@@ -464,7 +471,7 @@ def export(args: argparse.Namespace) -> int:
     done = write(read_data(args), args.target, args.format, workspace, overwrite=args.overwrite)
     lines = [f"{path}: {counted(count, 'row')}" for path, count in done.files.items()]
     lines += [f"left out: {reason} ({counted(count, 'row')})" for reason, count in done.left_out.items()]
-    return print_result(args, done.as_dict(), *lines, *done.notes)
+    return print_result(args, done, *lines, *done.notes)
 
 
 def push(args: argparse.Namespace) -> int:
@@ -482,7 +489,7 @@ def push(args: argparse.Namespace) -> int:
     where = f"{'private' if done.private else 'public'} data set {done.repository}"
     lines = [f"Would be uploaded to the {where}:" if done.dry_run else f"Uploaded to the {where}: {done.address}"]
     lines += [f"  {size:>10,} bytes  {name}" for name, size in done.files.items()]
-    return print_result(args, done.as_dict(), *lines, *(["", done.card] if done.dry_run else []))
+    return print_result(args, done, *lines, *(["", done.card] if done.dry_run else []))
 
 
 def versions_list(args: argparse.Namespace) -> int:
@@ -491,7 +498,8 @@ def versions_list(args: argparse.Namespace) -> int:
     workspace = Workspace.open(args.workspace)
     versions = history(workspace)
     lines = [version_line(version) for version in versions] or [f"No versions yet in {workspace.versions_folder}."]
-    return print_result(args, {"versions": [version.as_dict() for version in versions]}, *lines)
+    value: VersionsForm = {"versions": [version.as_dict() for version in versions]}
+    return print_result(args, value, *lines)
 
 
 def versions_create(args: argparse.Namespace) -> int:
@@ -499,7 +507,8 @@ def versions_create(args: argparse.Namespace) -> int:
 
     workspace = Workspace.open(args.workspace)
     version = create(read_data(args), workspace, who=args.who, why=args.why)
-    return print_result(args, version.as_dict() | {"source": version.source}, version_line(version))
+    value: SavedForm = {**version.as_dict(), "source": version.source}
+    return print_result(args, value, version_line(version))
 
 
 def versions_show(args: argparse.Namespace) -> int:
@@ -517,7 +526,8 @@ def versions_show(args: argparse.Namespace) -> int:
         f"use it     {train_command(version.source, workspace)}",
         f"runs       {', '.join(runs) or 'none yet'}",
     ]
-    return print_result(args, version.as_dict() | {"source": version.source, "runs": runs}, *lines)
+    value: UsedForm = {**version.as_dict(), "source": version.source, "runs": runs}
+    return print_result(args, value, *lines)
 
 
 def versions_diff(args: argparse.Namespace) -> int:
@@ -531,7 +541,7 @@ def versions_diff(args: argparse.Namespace) -> int:
     for row, cells in changed_cells(before, after, changes.changed[:5]).items():
         for column, (old, new) in cells.items():
             lines.append(f"  row {row}, {column}: {_short(old)} -> {_short(new)}")
-    return print_result(args, changes.as_dict(), *lines)
+    return print_result(args, changes, *lines)
 
 
 def versions_delete(args: argparse.Namespace) -> int:
@@ -539,7 +549,7 @@ def versions_delete(args: argparse.Namespace) -> int:
 
     workspace = Workspace.open(args.workspace)
     deleted = delete(args.version, workspace, force=args.force, who=args.who, why=args.why)
-    return print_result(args, dict(deleted.as_dict()), f"Deleted the rows of {deleted.id}; its record stays.")
+    return print_result(args, deleted, f"Deleted the rows of {deleted.id}; its record stays.")
 
 
 def read_data(args: argparse.Namespace, **settings: Any) -> DataConfig:

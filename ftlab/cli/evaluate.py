@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ftlab.cli.output import (
     Progress,
@@ -25,17 +25,28 @@ from ftlab.cli.parser import Parser, add_judge_address, add_price, add_run, add_
 from ftlab.cli.settings import add_fields
 from ftlab.config import load_config
 from ftlab.config.evaluation import names
-from ftlab.core.comparison import ComparisonJson, scores_of
+from ftlab.core.comparison import ComparisonJson, main_scores
 from ftlab.core.files import disk_full, replacing
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.metrics.own import name_files
-from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 from ftlab.evaluation.request import Request
 
 if TYPE_CHECKING:
+    from ftlab.cli.json_forms import (
+        BeforeAfterForm,
+        ChosenForm,
+        EvaluatedForm,
+        EvaluationPlanForm,
+        JudgedForm,
+        JudgePlanForm,
+        MeasuredStrengthsForm,
+        ReportForm,
+        ScoredForm,
+        SeveralTasksForm,
+    )
     from ftlab.evaluation.outside import Outside
 
 # The settings of the run that may differ here.
@@ -170,12 +181,13 @@ def evaluate(args: argparse.Namespace) -> int:
         if set(result) == {"preferences"}:
             print_json(result["preferences"])
         else:
-            figures: dict[str, Any] = {"run": run.id}
-            more = {"before_after": result["before_after"]} if "before_after" in result else {}
+            figures: BeforeAfterForm = {"run": run.id, "seconds": seconds}
+            if "before_after" in result:
+                figures["before_after"] = result["before_after"]
             if comparison := result.get("comparison"):
-                figures = scores(run, comparison)
-                figures["measures"] = {measure["name"]: measure["values"] for measure in comparison["measures"]}
-            print_json(figures | more | {"seconds": seconds})
+                measures = {measure["name"]: measure["values"] for measure in comparison["measures"]}
+                figures = cast("EvaluatedForm", {**scores(run, comparison), "measures": measures, **figures})
+            print_json(figures)
     return 0
 
 
@@ -203,7 +215,7 @@ def _agreed(args: argparse.Namespace, run: RunDirectory, request: Request) -> bo
 
     material = material_against(run, request)
     plans = plans_to_send(run, request, material)
-    asked = {"run": run.id, "plans": [planned.as_dict() for planned in plans]}
+    asked: EvaluationPlanForm = {"run": run.id, "plans": plans}
     lines = [line for planned in plans for line in planned.lines()]
     if args.margin is not None:
         lines.insert(0, rows_for(args.margin, len(material.rows), material.clusters))
@@ -229,13 +241,10 @@ def _print_remedies(run: RunDirectory, comparison: ComparisonJson) -> None:
         print(f"  {title}\n    {command}")
 
 
-def scores(run: RunDirectory, comparison: ComparisonJson) -> dict[str, Any]:
+def scores(run: RunDirectory, comparison: ComparisonJson) -> ScoredForm:
     """The JSON of a comparison: the main scores of base and adapted."""
-    names = ["perplexity", "bits_per_byte", "bleu", "exact_match", NOT_REPLAYED, REPLAYED]
-    names += ["base_agreement", "base_kl", "rows"]
-    known: dict[str, Mapping[str, Any]] = {side: scores_of(comparison, side) for side in ("base", "adapted")}
-    sides = {side: {name: values[name] for name in names if name in values} for side, values in known.items()}
-    return {"run": run.id, "directory": str(run.path)} | sides
+    base, adapted = (main_scores(comparison, side) for side in ("base", "adapted"))
+    return {"run": run.id, "directory": str(run.path), "base": base, "adapted": adapted}
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -276,7 +285,8 @@ def _evaluate_tasks(runs: Sequence[RunDirectory], args: argparse.Namespace) -> i
     for result in results:
         print_tasks(result)
     if args.json:
-        print_json(results[0] if len(results) == 1 else {"runs": results})
+        several: SeveralTasksForm = {"runs": results}
+        print_json(results[0] if len(results) == 1 else several)
     return 0
 
 
@@ -303,7 +313,8 @@ def strength(args: argparse.Namespace) -> int:
     if args.chosen is not None:
         chosen = choose(run, args.chosen)
         if args.json:
-            print_json({"run": run.id, "strength": chosen})
+            value: ChosenForm = {"run": run.id, "strength": chosen}
+            print_json(value)
         elif chosen == 1:
             print(f"{run.id} is used as trained.")
         else:
@@ -319,7 +330,8 @@ def strength(args: argparse.Namespace) -> int:
         say(note)
     chosen = chosen_strength(run)
     if args.json:
-        print_json(measured | {"chosen": chosen})
+        figures: MeasuredStrengthsForm = {**measured, "chosen": chosen}
+        print_json(figures)
         return 0
     for line in lines(measured):
         print(line)
@@ -361,7 +373,7 @@ def judge(args: argparse.Namespace) -> int:
         max_tokens=args.max_tokens,
     )
     planned = plan(run, settings)
-    asked = {"run": run.id, "plan": planned.as_dict()}
+    asked: JudgePlanForm = {"run": run.id, "plan": planned}
     if not agreed(args, asked, planned.lines(), needed=planned.open > 0):
         return 0
     progress = Progress()
@@ -371,7 +383,8 @@ def judge(args: argparse.Namespace) -> int:
     finally:
         progress.close("")
     if args.json:
-        print_json({"run": run.id, **judgement})
+        value: JudgedForm = {"run": run.id, **judgement}
+        print_json(value)
         return 0
     print()
     for name, number in judge_figures(judgement):
@@ -402,7 +415,8 @@ def report(args: argparse.Namespace) -> int:
     if args.json:
         comparison = run.comparison()
         assert comparison is not None  # the report was written of it
-        print_json({"run": run.id, "report": str(path), "verdict": comparison["verdict"]["text"]})
+        value: ReportForm = {"run": run.id, "report": str(path), "verdict": comparison["verdict"]["text"]}
+        print_json(value)
     else:
         print(path)
     return 0

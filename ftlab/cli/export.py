@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import Progress, print_json, say
 from ftlab.cli.parser import Parser, add_run, add_strength, define
 from ftlab.core.words import byte_size, counted
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
+
+if TYPE_CHECKING:
+    from ftlab.cli.json_forms import CheckedForm, NotebookForm
 
 
 def add_export(parser: Parser) -> None:
@@ -70,7 +73,8 @@ def export(args: argparse.Namespace) -> int:
         for line in lines(verification):
             say(line)
         if args.json:
-            print_json({"run": run.id, "folder": str(folder), "verification": verification})
+            value: CheckedForm = {"run": run.id, "folder": str(folder), "verification": verification}
+            print_json(value)
         return 0
     if args.to is None:
         raise InputError("No folder to export to", try_="--to DIR")
@@ -90,7 +94,7 @@ def export(args: argparse.Namespace) -> int:
     size = f"{counted(len(done.files), 'file')}, {byte_size(done.size)}"
     say(f"{size}. README.md is the model card and shows how to load it.")
     if args.json:
-        print_json(done.as_dict())
+        print_json(done)
     else:
         print(done.folder)
     return 0
@@ -119,7 +123,7 @@ def push(args: argparse.Namespace) -> int:
         say(line)
     if args.dry_run:
         if args.json:
-            print_json(planned.as_dict())
+            print_json(planned)
         return 0
     if not args.yes:
         if args.json or not sys.stdin.isatty():
@@ -131,7 +135,7 @@ def push(args: argparse.Namespace) -> int:
     for note in done.notes:
         say(note)
     if args.json:
-        print_json(done.as_dict())
+        print_json(done)
     else:
         print(done.address)
     return 0
@@ -156,7 +160,8 @@ def notebook(args: argparse.Namespace) -> int:
     run = workspace.run(args.run)
     path = write_notebook(run, workspace, args.to)
     if args.json:
-        print_json({"run": run.id, "notebook": str(path)})
+        value: NotebookForm = {"run": run.id, "notebook": str(path)}
+        print_json(value)
     else:
         print(path)
     return 0

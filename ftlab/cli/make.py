@@ -13,6 +13,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 
 if TYPE_CHECKING:
+    from ftlab.cli.json_forms import SavedForm, WritingPlanForm
     from ftlab.core.run_directory import RunDirectory
     from ftlab.synthesis.plan import Settings, Work
 
@@ -78,7 +79,8 @@ def make(args: argparse.Namespace) -> int:
     work = _work(args, workspace, settings, run)
     planned = plan(work, workspace)
     needed = settings.endpoint is not None and planned.open + planned.unjudged > 0
-    if not agreed(args, {"plan": planned.as_dict()}, planned.lines(), needed=needed):
+    asked: WritingPlanForm = {"plan": planned}
+    if not agreed(args, asked, planned.lines(), needed=needed):
         return 0
     progress = Progress()
     try:
@@ -88,7 +90,7 @@ def make(args: argparse.Namespace) -> int:
         progress.close("")
     return print_result(
         args,
-        made.as_dict(),
+        made,
         *made.lines(),
         "",
         f"{made.version.source}",
@@ -157,9 +159,10 @@ def accept(args: argparse.Namespace) -> int:
 
     workspace = Workspace.open(args.workspace)
     version = accept_unread(find(args.source, workspace), workspace, who=args.who, why=args.why)
+    value: SavedForm = {**version.as_dict(), "source": version.source}
     return print_result(
         args,
-        version.as_dict() | {"source": version.source},
+        value,
         f"{version.source}: {version.action}",
         f"  train on it    {train_command(version.source, workspace)}",
     )

@@ -9,8 +9,11 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from typing_extensions import TypedDict
 
 from ftlab.core.comparison import ComparisonJson, MeasureJson
 from ftlab.core.run_results import BeforeAfterJson, PreferencesJson, RewardsJson, TasksJson
@@ -18,6 +21,9 @@ from ftlab.core.words import duration
 from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from ftlab.cli.json_forms import FailureForm, SaidForm
     from ftlab.core.run_directory import RunDirectory
 
 _LINE_SECONDS = 5.0
@@ -25,11 +31,15 @@ _REWRITE_SECONDS = 0.1  # on a terminal
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+class Form(TypedDict):
+    """Any typed dict, such as those of `json_forms`; no plain dict."""
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def agreed(args: argparse.Namespace, planned: Mapping[str, Any], lines: Sequence[str], *, needed: bool) -> bool:
+def agreed(args: argparse.Namespace, planned: Form, lines: Sequence[str], *, needed: bool) -> bool:
     """Whether to send what the plan says, whose `lines` are shown first: by --yes, or by whoever is asked. With --json
     only `planned` is printed. Where nothing is `needed`, nobody is asked. Raises InputError where nobody can be."""
     for line in lines:
@@ -65,18 +75,27 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def print_json(value: Mapping[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+def print_json(value: Form | DataclassInstance) -> None:
+    """Print `value`, one of the forms of the command at hand in `json_forms.FORMS`."""
+    print(json.dumps(value, ensure_ascii=False, default=_plain), flush=True)
 
 
-def failure(error: FtlabError) -> dict[str, Any]:
+def _plain(value: Any) -> Any:
+    if hasattr(value, "as_dict"):
+        return value.as_dict()
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+
+
+def failure(error: FtlabError) -> FailureForm:
     """What `--json` prints for a command that failed."""
-    message = {"what": error.what, "why": error.why, "given": getattr(error, "given", None)}
-    message |= {"allowed": getattr(error, "allowed", None), "try": error.try_}
+    given, allowed = getattr(error, "given", None), getattr(error, "allowed", None)
+    message: SaidForm = {"what": error.what, "why": error.why, "given": given, "allowed": allowed, "try": error.try_}
     return {"error": message, "exit_code": error.exit_code}
 
 
-def print_result(args: argparse.Namespace, value: Mapping[str, object], *lines: str) -> int:
+def print_result(args: argparse.Namespace, value: Form | DataclassInstance, *lines: str) -> int:
     """Print `value` with `--json`, else `lines`, whose control characters are replaced. Returns 0."""
     if args.json:
         print_json(value)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import (
     print_before_after,
@@ -27,6 +26,9 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import ErrorJson, FtlabError, InputError
 from ftlab.models.strength import AS_TRAINED, chosen_strength
 
+if TYPE_CHECKING:
+    from ftlab.cli.json_forms import DeletedForm, ListedForm, QueueForm, ResumedForm, RunForm, RunsForm, StoppedForm
+
 
 def add_runs(parser: Parser) -> None:
     group = add_group(parser)
@@ -46,7 +48,7 @@ def add_runs(parser: Parser) -> None:
 
 def list_runs(args: argparse.Namespace) -> int:
     workspace = Workspace.open(args.workspace)
-    rows = []
+    rows: list[ListedForm] = []
     for run in workspace.runs():
         try:
             rows.append(_listed(run))
@@ -54,7 +56,8 @@ def list_runs(args: argparse.Namespace) -> int:
             damage = error if isinstance(error, FtlabError) else explained(error)
             rows.append({"run": run.id, "state": "damaged", "damage": str(damage or error)})
     if args.json:
-        print_json({"runs": rows})
+        value: RunsForm = {"runs": rows}
+        print_json(value)
     elif not rows:
         say(f"No runs yet in {workspace.root}. Start one with: python -m ftlab quickstart")
     for row in [] if args.json else rows:
@@ -73,7 +76,7 @@ def list_runs(args: argparse.Namespace) -> int:
     return 0
 
 
-def _listed(run: RunDirectory) -> dict[str, Any]:
+def _listed(run: RunDirectory) -> ListedForm:
     """One run as `runs list` shows it. Raises FtlabError if a file it reads is damaged."""
     from ftlab.training import supervisor
 
@@ -125,11 +128,11 @@ def show(args: argparse.Namespace) -> int:
     config = read(lambda: load_config(run.config_file))
     if args.json:
         questions = read(lambda: also_asked(run)) or []
-        value = {
+        value: RunForm = {
             "run": run.id,
             "directory": str(run.path),
-            "config": config and config.model_dump(mode="json"),
-            "status": dataclasses.asdict(status),
+            "config": config,
+            "status": status,
             "comparison": read(run.comparison),
             "also_asked": [{"name": name, "asked": text, "verdict": verdict} for name, text, verdict in questions],
             "preferences": read(run.preferences),
@@ -138,7 +141,9 @@ def show(args: argparse.Namespace) -> int:
             "verification": read(run.verification),
             "strength": read(lambda: chosen_strength(run)),
         }
-        print_json(value | ({"damage": damage} if damage else {}))
+        if damage:
+            value["damage"] = damage
+        print_json(value)
         return 0
     print(f"{run.id}: {read(lambda: progress_line(run, status)) or status.state}")
     print(f"directory  {run.path}")
@@ -172,7 +177,8 @@ def stop(args: argparse.Namespace) -> int:
 
     run = Workspace.open(args.workspace).run(args.run)
     message = supervisor.stop(run).message
-    return print_result(args, {"run": run.id, "state": supervisor.status(run).state, "message": message}, message)
+    value: StoppedForm = {"run": run.id, "state": supervisor.status(run).state, "message": message}
+    return print_result(args, value, message)
 
 
 def resume(args: argparse.Namespace) -> int:
@@ -188,7 +194,8 @@ def resume(args: argparse.Namespace) -> int:
         start = f"is taken up again at {place.name}, where it goes on from its last checkpoint"
     follow = f"Follow it with: python -m ftlab runs show {run.id}{workspace.flag}"
     lines = [*(f"warning    {warning}" for warning in warnings), f"{run.id} {start}. {follow}"]
-    return print_result(args, {"run": run.id, "step": step, "warnings": warnings}, *lines)
+    value: ResumedForm = {"run": run.id, "step": step, "warnings": warnings}
+    return print_result(args, value, *lines)
 
 
 def move(args: argparse.Namespace) -> int:
@@ -196,7 +203,8 @@ def move(args: argparse.Namespace) -> int:
 
     workspace = Workspace.open(args.workspace)
     order = [run.id for run in queue.move(workspace.run(args.run), workspace, args.where)]
-    return print_result(args, {"queue": order}, *(f"{place}. {name}" for place, name in enumerate(order, start=1)))
+    value: QueueForm = {"queue": order}
+    return print_result(args, value, *(f"{place}. {name}" for place, name in enumerate(order, start=1)))
 
 
 def delete(args: argparse.Namespace) -> int:
@@ -207,7 +215,8 @@ def delete(args: argparse.Namespace) -> int:
     if not args.yes:
         raise InputError(f"Deleting {run.id} removes its adapter and scores for good", try_="add --yes")
     supervisor.delete(run, workspace)
-    return print_result(args, {"deleted": run.id}, f"Deleted {run.id}.")
+    value: DeletedForm = {"deleted": run.id}
+    return print_result(args, value, f"Deleted {run.id}.")
 
 
 def _stage(config: Any) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import (
@@ -33,6 +32,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
+    from ftlab.cli.json_forms import QuickstartForm, SeedsForm, SendsForm, StartedForm, SweepForm, TrainedForm
     from ftlab.evaluation.seeds import SeedsVerdict
     from ftlab.training.sweep import SweepRowJson
 
@@ -77,7 +77,8 @@ def quickstart(args: argparse.Namespace) -> int:
     show_comparison(run, comparison)
     say(_next_steps(run, comparison, workspace))
     if args.json:
-        print_json(scores(run, comparison) | {"seconds": round(time.monotonic() - began, 1)})
+        value: QuickstartForm = {**scores(run, comparison), "seconds": round(time.monotonic() - began, 1)}
+        print_json(value)
     return 0
 
 
@@ -163,12 +164,13 @@ def train(args: argparse.Namespace) -> int:
             _raise_if_failed(run)
         _show_results(run)
     if args.json:
-        result: dict[str, Any] = {"run": run.id, "directory": str(run.path), "state": state}
+        result: TrainedForm = {"run": run.id, "directory": str(run.path), "state": state}
         try:
             _raise_if_failed(run)
         except FtlabError as error:
             print(f"ftlab: {error}", file=sys.stderr)
-            print_json(result | failure(error))
+            result = {**result, **failure(error)}
+            print_json(result)
             return error.exit_code
         print_json(result)
     return 0
@@ -194,7 +196,7 @@ def _train_seeds(config: RunConfig, args: argparse.Namespace, workspace: Workspa
 
     started = sweep.submit_seeds(config, args.seeds, workspace)
     runs = [workspace.run(member["run"]) for member in started.runs]
-    result: dict[str, Any] = {"sweep": started.id, "runs": started.runs}
+    result: SeedsForm = {"sweep": started.id, "runs": started.runs}
     show = f"python -m ftlab sweep show {started.id}{workspace.flag}"
     say(f"{started.id}: {len(runs)} runs that differ only in their seed")
     if args.detach:
@@ -214,7 +216,7 @@ def _train_seeds(config: RunConfig, args: argparse.Namespace, workspace: Workspa
                 if run.comparison() is not None:
                     write_report(run)
             print_seeds(verdict)
-            result["verdict"] = asdict(verdict)
+            result["verdict"] = verdict
     if args.json:
         print_json(result)
     return 0
@@ -246,7 +248,8 @@ def _submit_elsewhere(config: RunConfig, args: argparse.Namespace, workspace: Wo
     from ftlab.training.elsewhere import Transfer, submit_elsewhere
 
     def sent(transfer: Transfer, remarks: list[str]) -> bool:
-        return agreed(args, {"sends": transfer.as_dict()}, [*remarks, *transfer.lines()], needed=True)
+        plan: SendsForm = {"sends": transfer}
+        return agreed(args, plan, [*remarks, *transfer.lines()], needed=True)
 
     run = submit_elsewhere(config, workspace, args.on, sent)
     if run is not None:
@@ -344,7 +347,7 @@ def preflight(args: argparse.Namespace) -> int:
         progress.close("")
     estimate = steps.result
     if args.json:
-        print_json(estimate.as_dict())
+        print_json(estimate)
     else:
         for line in as_lines(estimate):
             print(line)
@@ -390,7 +393,8 @@ def start(args: argparse.Namespace) -> int:
     look = f"python -m ftlab sweep show {started.id}{workspace.flag}"
     say(f"Queued {len(started.runs)} runs. Compare them with: {look}")
     if args.json:
-        print_json({"sweep": started.id, "runs": started.runs})
+        value: StartedForm = {"sweep": started.id, "runs": started.runs}
+        print_json(value)
     return 0
 
 
@@ -406,8 +410,10 @@ def show(args: argparse.Namespace) -> int:
         verdict = None
         say(str(error))
     if args.json:
-        more = {"verdict": asdict(verdict)} if verdict else {}
-        print_json({"sweep": chosen.id, "settings": chosen.settings, "runs": rows, **more})
+        value: SweepForm = {"sweep": chosen.id, "settings": chosen.settings, "runs": rows}
+        if verdict:
+            value["verdict"] = verdict
+        print_json(value)
         return 0
     print(f"{chosen.id}: {len(rows)} runs, by exact match, then validation loss; small differences may be chance")
     for row in rows:

@@ -204,6 +204,7 @@ class GainLossJson(TypedDict):
     looks: NotRequired[list[ChangeJson]]
     moved: NotRequired[list[ChangeJson]]
     text: str
+    forgetting: NotRequired[str | None]  # of an older ftlab
 
 
 class ScoresJson(TypedDict, total=False):
@@ -229,6 +230,20 @@ class ScoresJson(TypedDict, total=False):
     mean_answer_tokens: float
     general_rows: int
     general_rows_replayed: int
+
+
+class MainScoresJson(TypedDict, total=False):
+    """What `--json` prints of the scores of a side."""
+
+    perplexity: float
+    bits_per_byte: float
+    bleu: float | None
+    exact_match: float | None
+    general_accuracy: float | None
+    general_accuracy_replayed: float | None
+    base_agreement: float
+    base_kl: float
+    rows: int
 
 
 class LeakedPairJson(TypedDict):
@@ -423,6 +438,13 @@ def scores_of(comparison: ComparisonJson, side: str) -> ScoresJson:
     every: Mapping[str, Any] = comparison
     scores: ScoresJson | None = every.get(side)
     return scores or {}
+
+
+def main_scores(comparison: ComparisonJson, side: str) -> MainScoresJson:
+    """The scores of `side` that `--json` prints."""
+    scores: Any = scores_of(comparison, side)
+    known: Any = {name: scores[name] for name in MainScoresJson.__annotations__ if name in scores}
+    return known
 
 
 def verdict_of(comparison: ComparisonJson, side: str = "adapted") -> VerdictJson | None:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypedDict
+from typing import Any, NoReturn
+
+from typing_extensions import TypedDict
 
 from ftlab.config import DataConfig
 from ftlab.core.files import digest, locked, read_cached, read_json, write_text
@@ -262,9 +264,6 @@ class Diff:
     changed: list[int]
     moved: list[int]  # to another split
     remarked: list[int]  # different mark or notes
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     def __str__(self) -> str:
         parts = [f"{len(rows)} {name}" for name, rows in asdict(self).items() if isinstance(rows, list) and rows]

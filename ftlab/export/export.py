@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.config.methods import METHODS, titles
@@ -20,11 +20,9 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Progress
 from ftlab.export import files as export_files
 from ftlab.export.shape import BASE_FOLDER, Kind, Shape
+from ftlab.export.verify import VerificationJson, verify
 from ftlab.models.identity import check_result
 from ftlab.models.strength import AS_TRAINED, check_strength, chosen_strength, set_strength
-
-if TYPE_CHECKING:
-    from ftlab.export.verify import VerificationJson
 
 FORMATS = ("float32", "float16", "bfloat16")
 _BYTES_A_WEIGHT = 4.3  # float32, and room for one more matrix
@@ -143,7 +141,6 @@ def export_run(
     FtlabError when the export answers differently from the run's own model: it is then left in a folder beside `target`
     whose name ends in `-differs`.
     """
-    from ftlab.export.verify import verify
 
     config = load_config(run.config_file).resolved()
     shape = plan(run, config, kind, dtype, strength, gguf)

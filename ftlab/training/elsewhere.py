@@ -66,9 +66,6 @@ class Transfer:
     bytes: int
     removal: str
 
-    def as_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
     def lines(self) -> list[str]:
         rows = listed([f"{count:,} {split}" for split, count in self.rows.items() if count])
         return [

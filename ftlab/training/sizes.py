@@ -95,6 +95,14 @@ class MeasuredJson(TypedDict, total=False):
     losses: dict[str, list[float]]
 
 
+class RemedyJson(TypedDict):
+    settings: dict[str, Any]
+    what: str
+    costs: str
+    peak_bytes: int | None
+    measured: bool
+
+
 @dataclass(frozen=True)
 class Remedy:
     """A change of settings that makes a run fit. `peak` is the memory it then takes (bytes), None if unknown."""
@@ -106,7 +114,7 @@ class Remedy:
     measured: bool = False
     also: str = ""  # what it changes besides the batch
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> RemedyJson:
         return {
             "settings": self.settings,
             "what": self.what,

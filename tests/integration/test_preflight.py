@@ -21,7 +21,6 @@ from ftlab.training.preflight.finding import as_lines
 from ftlab.training.preflight.measure import preflight, run_preflight
 from ftlab.training.status import read_status
 from tests.conftest import ROOT, last_json, offline_environment, run_cli
-from tests.json_shapes import check_shape
 
 ONE_THREAD = {"launcher": {"threads": 1, "device": "cpu"}, "evaluation": {"after_training": False}}
 
@@ -61,7 +60,6 @@ def measured(tmp_path_factory):
         TMPDIR=str(folder / "temporary"),
     )
     assert done.returncode == 0, done.stderr
-    check_shape("preflight", last_json(done.stdout))
     return SimpleNamespace(**last_json(done.stdout)), done.stderr.splitlines(), config, folder
 
 

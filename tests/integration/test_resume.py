@@ -24,7 +24,6 @@ from ftlab.training.checkpoints import check_sealed, go_back_to, last_checkpoint
 from ftlab.training.gate import resolve_start
 from ftlab.training.status import RunStatus
 from tests.conftest import end_runs, run_cli
-from tests.json_shapes import check_shape
 
 STEPS = 100
 
@@ -96,7 +95,6 @@ def test_killed_and_resumed_on_another_machine_equals_uninterrupted_step_for_ste
     resumed = run_cli("runs", "resume", moved.id, "--json", "--workspace", str(elsewhere.root))
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout.splitlines()[-1])["step"] >= 36
-    check_shape("runs resume", json.loads(resumed.stdout.splitlines()[-1]))
     status = supervisor.wait(moved)
     assert status.state == "completed", status.error
 

@@ -14,6 +14,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.advisor import BUDGETS, CHANGES, FRESHNESS, LATENCIES, STANDS, advise, build_needs
 from ftlab.report.measures import evidence_of
+from tests.json_shapes import check_output
 from tests.unit.test_ui import a_run
 
 
@@ -147,7 +148,7 @@ def test_the_command_line_gives_the_same_advice_with_sources(capsys, workspace: 
     write_json(run.comparison_file, measured(prompted=0.3, over_prompting=True) | {"run": run.id})
     form = ["advise", "--change", "format, facts", "--examples", "200", "--freshness", "monthly"]
     assert main([*form, "--run", "last", "--workspace", str(workspace.root), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = check_output(form, capsys.readouterr().out)
     assert [one["method"] for one in told["recommendations"] if one["stand"] == "now"] == ["retrieval", "tuning"]
     assert "arXiv 2405.05904" in json.dumps(advise(build_needs(["facts"])).as_dict())
     assert told["figures"][0].startswith(f"Run {run.id}. Exact match: Base 10%")

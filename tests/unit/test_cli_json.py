@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import ValidationError
 
 from ftlab.cli.main import main
 from ftlab.core.workspace import Workspace
@@ -74,6 +75,14 @@ def test_a_fault_of_ftlab_itself_is_one_object_too(
 def test_json_is_documented_for_every_command_and_for_no_other() -> None:
     assert {words for words, parser in commands().items() if "--json" in flags(parser)} == documented().keys()
     assert commands().keys() - documented().keys() == {"app", "serve"}
+
+
+def test_a_key_that_is_not_documented_is_refused_at_every_depth() -> None:
+    listed = {"run": "a", "state": "damaged", "damage": "cut"}
+    check_shape("runs list", {"runs": [listed]})
+    for wrong in ({"runs": [listed], "more": 1}, {"runs": [listed | {"more": 1}]}, {"runs": [{"run": "a"}]}):
+        with pytest.raises(ValidationError):
+            check_shape("runs list", wrong)
 
 
 def test_commands_on_data_and_blind_tests_print_what_is_documented(

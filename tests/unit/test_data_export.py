@@ -14,6 +14,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.export import export, neutral, problems_of
 from ftlab.data.load import load_rows
 from ftlab.errors import InputError
+from tests.json_shapes import check_output
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": f"ask {n}", "completion": f"answer {n}\nsecond line", "tags": ["a", n], "n": n} for n in range(20)
@@ -119,7 +120,7 @@ def test_the_command_line_splits_exports_and_compares(tmp_path: Path, workspace:
 
     def ask(*arguments: str) -> dict[str, Any]:
         assert main(["data", *arguments, "--workspace", str(workspace.root), "--json"]) == 0
-        return json.loads(capsys.readouterr().out)
+        return check_output(["data", *arguments], capsys.readouterr().out)
 
     source = write(tmp_path / "mine.jsonl", [*ROWS * 5, {"prompt": "", "completion": "x", "tags": [], "n": 0}])
     made = ask("split", source, "--test", "0.2", "--seed", "3", "--who", "Ada", "--why", "for the run")

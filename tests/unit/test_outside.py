@@ -23,6 +23,7 @@ from ftlab.evaluation.judge_plan import sides_of
 from ftlab.evaluation.outside import plan, read_against
 from ftlab.evaluation.request import Request
 from ftlab.report.report import contents
+from tests.json_shapes import check_output
 from tests.judge_server import judge_server, reply, without_proxies
 from tests.small_runs import ROWS, make_run, save_result
 
@@ -168,7 +169,7 @@ def test_the_command_line_shows_the_cost_and_sends_nothing_without_consent(run, 
         shown = capsys.readouterr().err
         assert f"{ROWS} requests to big-one" in shown and "That costs about" in shown and "--yes" in shown
         assert main([*arguments, "--json"]) == 0
-        planned = json.loads(capsys.readouterr().out.splitlines()[-1])["plans"][0]
+        planned = check_output(arguments, capsys.readouterr().out)["plans"][0]
         assert planned["rows"] == ROWS and not server.requests
         assert main([*arguments, "--yes", "--price", "1"]) == 0
         told = capsys.readouterr().out

@@ -41,6 +41,7 @@ from ftlab.synthesis.writing import (
     why_not,
 )
 from ftlab.training.gate import prepare_data
+from tests.json_shapes import check_output
 from tests.judge_server import judge_server, reply, without_proxies
 from tests.unit.test_documents import documents
 
@@ -335,12 +336,14 @@ def test_the_command_shows_its_cost_before_anything_is_sent(workspace, manuals, 
         command = ["data", "make", str(manuals), "--url", server.url, "--model", "writer-1", "--workspace"]
         command += [str(workspace.root), "--price-in", "1", "--price-out", "4"]
         assert main([*command, "--json"]) == 0
-        planned = json.loads(capsys.readouterr().out.splitlines()[-1])["plan"]
+        planned = check_output(command, capsys.readouterr().out)["plan"]
         assert planned["requests"] == 12 and planned["price"] > 0
         assert main(command) != 0
         assert "add --yes" in capsys.readouterr().err and server.requests == []
         assert main([*command, "--yes"]) == 0
-    out = capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert main([*command, "--yes", "--json"]) == 0  # every reply is kept
+        assert check_output(command, capsys.readouterr().out)["kept"] == 13
     assert "36 rows were written, 13 of them kept." in out and "data accept version:manuals-1" in out
     assert find("manuals", workspace).total == 13
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from typing_extensions import TypedDict
+
 from ftlab.config import RunConfig, usual_learning_rate
 from ftlab.config.methods import METHODS, BaseShape, rate_range
 from ftlab.config.stages import STAGES
@@ -47,6 +49,9 @@ class Plan:
     shape: BaseShape | None = None
 
 
+AdviceJson = TypedDict("AdviceJson", {"code": str, "kind": str, "what": str, "why": str, "try": str})
+
+
 @dataclass(frozen=True)
 class Advice:
     """One warning. `kind`: bad (the run fails), warn (it gets worse), info (it takes longer at most). Each text is a
@@ -58,7 +63,7 @@ class Advice:
     why: str
     try_: str
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> AdviceJson:
         return {"code": self.code, "kind": self.kind, "what": self.what, "why": self.why, "try": self.try_}
 
 
