@@ -8,6 +8,7 @@ JRSS B 86, 2024). It is one-sided, since two tests that lean opposite ways would
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -153,11 +154,15 @@ def repeat(store: Store, test_id: str, every: Sequence[PromptSpec], number: int 
     fresh, left_out = prompt_sources.fresh(every, [each.spec for each in contestants], store.workspace)
     chosen = prompt_sources.sample(not_asked(store, test_id, fresh), number)
     planned = capacity(len(contestants), len(chosen), settings) or 1
-    title = f"{get_test(store, test_id).title.removesuffix(_REPEATED)}{_REPEATED}"
+    title = repeated_title(store, test_id)
     return create_test(store, title, contestants, chosen, settings, planned), left_out
 
 
-_REPEATED = ", repeated"
+def repeated_title(store: Store, test_id: str) -> str:
+    """The title of the next repetition of a test: "adapted against base, repetition 2"."""
+    test = get_test(store, test_id)
+    number = sum(not same_plan(store, test, other) for other in list_tests(store))
+    return f"{re.sub(r', repetition [0-9]+$', '', test.title)}, repetition {number}"
 
 
 def plan_of(store: Store, test_id: str) -> tuple[list[ContestantSpec], TestSettings]:
@@ -231,23 +236,33 @@ def _left_out(store: Store, tests: dict[str, Row[Any]], known: Sequence[CountedV
         for test in tests.values()
         if test.id not in pooled and test.state in ("open", "closed") and not same_plan(store, known[0].test, test)
     ]
-    if not others:
-        return []
-    listed = ", ".join(f"{test.title} ({test.id})" for test in others[:5])
-    return [f"Not pooled, though the plan is the same: {listed}. The verdict holds if none was left out for its votes."]
+    hidden = [test for test in others if revealed_now(store, test.id) is None]
+    seen = [test for test in others if test not in hidden]
+    notes = []
+    if hidden:
+        notes.append(f"Of the same plan, and its votes are still hidden: {_listed(hidden)}.")
+    if seen:
+        notes.append(
+            f"Not pooled, though the plan is the same: {_listed(seen)}. The verdict holds if none was left out for its "
+            "votes."
+        )
+    return notes
+
+
+def _listed(tests: Sequence[Row[Any]]) -> str:
+    return ", ".join(f"{test.title} ({test.id})" for test in tests[:5]) + (", …" if len(tests) > 5 else "")
 
 
 def _sentence(result: PooledJson, tuned: str, other: str) -> str:
-    rate, interval = result["win_rate"], result["interval"]
-    if rate is None or interval is None:
+    asked, interval = result["prompts"], result["interval"]
+    if interval is None or asked["interval"] is None:
         return "Not enough votes: none chose a side."
-    asked = result["prompts"]
     margin, number = result["margin"], len(result["tests"])
     by = f" by more than {points_text(margin)}" if margin else ""
     over = f"over {number} tests{whom(result['raters'], result['raters'])}"
     figures = (
-        f"it won {asked['wins']:,} of {asked['wins'] + asked['losses']:,} prompts and {percent(round(rate, 3))} of the "
-        f"votes that chose a side (95% interval over prompts and raters {from_to(interval)}"
+        f"it won {asked['wins']:,} of the {asked['wins'] + asked['losses']:,} prompts on which raters chose a side "
+        f"(95% interval {from_to(asked['interval'])}; of the votes of raters in general, {from_to(interval)}"
     )
     evidence, decides = result["evidence"], f"decides from {result['threshold']:g} to 1"
     words = {BETTER: "better", NO_WORSE: "no worse", WORSE: "worse"}

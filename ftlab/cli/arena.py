@@ -236,7 +236,7 @@ def create(args: argparse.Namespace) -> int:
         conversations=args.conversations,
     )
     if before is not None:
-        from ftlab.arena.pooling import not_asked, plan_of
+        from ftlab.arena.pooling import not_asked, plan_of, repeated_title
 
         contestants, settings = plan_of(store, before.id)
     prompts: list[PromptSpec] = []
@@ -253,7 +253,7 @@ def create(args: argparse.Namespace) -> int:
     planned = args.planned or asking.capacity(len(contestants), len(prompts), settings)
     if planned is None:
         raise InputError("A live test needs a planned number of votes", try_="--planned 100")
-    again = f"{before.title}, repeated" if before is not None else ""
+    again = repeated_title(store, before.id) if before is not None else ""
     title = args.title or again or " against ".join(contestant.title for contestant in contestants)
     test_id = blind_tests.create_test(store, title, contestants, prompts, settings, planned)
     if args.prompts and (columns := named_columns(args)):

@@ -58,7 +58,7 @@ def test_the_evidence_of_two_tests_is_multiplied_and_each_side_stands_for_itself
     assert third["text"].startswith("Contestant 1 is better than Contestant 0 over 3 tests for these 3 raters")
     assert (result["win_rate"], result["raters"]) == (pytest.approx(17 / 22), 2)
     assert (result["prompts"]["wins"], result["prompts"]["losses"]) == (17, 5)
-    assert "17 of 22 prompts and 77" in result["text"] and "No sign that the tests differ" in result["notes"][0]
+    assert "17 of the 22 prompts" in result["text"] and "No sign that the tests differ" in result["notes"][0]
     # Tests that lean opposite ways do not confirm each other (both products are 48), and the difference is said.
     other = held(store, 200, 0, 12)
     against = pool(store, [held(store, 300, 12, 0), other])
@@ -112,11 +112,11 @@ def test_a_repetition_keeps_the_plan_and_asks_nothing_twice_and_is_pooled_by_its
     every = [PromptSpec([{"role": "user", "content": f"Fresh {number}?"}]) for number in range(12)]
     second, left_out = repeat(store, first, every, 8)
     again = get_test(store, second)
-    assert left_out == 0 and again.title.endswith(", repeated") and again.state == "draft"
+    assert left_out == 0 and again.title == "A test, repetition 1" and again.state == "draft"
     assert not same_plan(store, get_test(store, first), again) and len(asked_in(store, second)) == 8
     third, _ = repeat(store, second, every)
     assert not asked_in(store, third) & asked_in(store, second) and len(asked_in(store, third)) == 4
-    assert get_test(store, third).title == again.title
+    assert get_test(store, third).title == "A test, repetition 2"
     with pytest.raises(InputError, match="All of these prompts were asked before"):
         repeat(store, first, every)
     assert repetitions(store, first) == [first]  # what is still to be voted on is not pooled

@@ -152,6 +152,8 @@ def scrolling(
     """A table of drawn rows (`body`) that scrolls inside its own box; see `table`."""
     drawn = join(
         Markup('<th scope="col"{}>{}</th>').format(Markup(' class="ft-num"') if i in numbers else "", head)
+        if head
+        else Markup("<td></td>")  # a header must have a name
         for i, head in enumerate(heads)
     )
     return Markup(

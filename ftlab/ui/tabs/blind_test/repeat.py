@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from ftlab.arena import links, pooling, prompt_sources
 from ftlab.arena.store import Store
@@ -18,9 +19,15 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.ui import run_files, run_names
 from ftlab.ui.kit.forms import whole_number
-from ftlab.ui.kit.html import heading
+from ftlab.ui.kit.html import help_link
 from ftlab.ui.tabs.blind_test.form import USUAL_PROMPTS
+from ftlab.ui.tabs.blind_test.verdict import PAGE
 from ftlab.ui.tabs.data.sources import FILE_TYPES, keep_upload, source_choices
+
+_ABOUT = (
+    "A new test with the same contestants and plan, on prompts that were not asked before. The verdict then shows the "
+    "tests together."
+)
 
 
 @dataclass(frozen=True)
@@ -39,14 +46,7 @@ class Repeating:
 
 def build() -> Repeating:
     with gr.Accordion("Repeat on fresh prompts", open=False, visible=False, elem_id="blind_repeat_box") as box:
-        gr.HTML(
-            heading(
-                "",
-                "A new test with the same contestants and plan, on prompts that were not asked before. The verdict "
-                "then shows the tests together.",
-                page="blind_tests#repeat-a-test-on-fresh-prompts",
-            )
-        )
+        gr.HTML(Markup('<p class="ft-help">{} {}</p>').format(_ABOUT, help_link(PAGE)))
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
             source = gr.Dropdown(
                 [], label="Prompts of", info="Held-out rows of a run or of data, or all rows of a file.", scale=2,

@@ -17,6 +17,7 @@ from ftlab.report.arena import QUALITY, check_lines, group_rows, method_lines, q
 from ftlab.report.charts import blind_test_charts
 from ftlab.ui.kit.html import count, details, facts, heading, join, list_items, notice, percent, table
 
+PAGE = "blind_tests#repeat-a-test-on-fresh-prompts"
 _KINDS = {"better": "good", "worse": "bad", "no_worse": "good", "no_difference": "info", "not_enough": "warn"}
 _TITLES = {"votes": "Votes", "rates": "Win rate", "evidence": "How the evidence grew"}
 _TITLES |= {"strengths": "Chance of winning a vote"}
@@ -88,7 +89,7 @@ def pooled(result: PooledJson) -> Markup:
     head, *rest = re.split(r"(?<=[.:]) | (?=\()", result["text"], maxsplit=1)
     return Markup('<section class="ft-card" data-pooled="{}">{}{}{}<ul class="ft-notes">{}</ul></section>').format(
         result["verdict"],
-        heading("With its repetitions", "", page="blind_tests#repeat-a-test-on-fresh-prompts"),
+        heading("With its repetitions", "The evidence of all tests together.", page=PAGE),
         notice(Markup("<strong>{}</strong> {}").format(head, "".join(rest)), kind=_KINDS[result["verdict"]]),
         table(["Test", "Prompts won", "Lost", "Neither", "Votes"], rows, label="Pooled tests", numbers=(1, 2, 3, 4)),
         list_items(result["notes"]),

@@ -64,7 +64,7 @@ def about(test: Any, contestants: Sequence[Any]) -> Markup:
     title, kind = STATES[test.state]
     who = " against ".join(contestant.title for contestant in reversed(contestants))
     beside = Markup(' <span class="ft-help">{}</span>').format(who) if who != test.title else ""
-    return Markup('<div data-test="{}"><h4 class="ft-test">{} {}</h4>{}</div>').format(
+    return Markup('<div data-test="{}"><h3 class="ft-test">{} {}</h3>{}</div>').format(
         test.id, test.title, badge(title, kind), beside
     )
 
@@ -163,7 +163,7 @@ def share(base: str, token: str, reach: str) -> Markup:
     local = reach == "machine"
     code = Markup("") if local else Markup('<div class="ft-qr">{}</div>').format(_qr(url))
     return Markup(
-        '<section class="ft-card ft-invite">{}<div><h4>{}</h4>{}<p class="ft-help">{}</p></div></section>'
+        '<section class="ft-card ft-invite">{}<div><h3>{}</h3>{}<p class="ft-help">{}</p></div></section>'
     ).format(
         code,
         "Open this link to vote" if local else "Scan to vote, or send the link",

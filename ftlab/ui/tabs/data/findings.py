@@ -112,7 +112,7 @@ def cards(findings: Sequence[Mapping[str, Any]], *, fixes_all: bool = False) -> 
 
 def _card(number: int, finding: Mapping[str, Any]) -> Markup:
     parts = [
-        Markup("<header>{}<h4>{}</h4><span class='ft-help'>{}</span></header>").format(
+        Markup("<header>{}<h3>{}</h3><span class='ft-help'>{}</span></header>").format(
             badge(finding["severity"], _BADGES[finding["severity"]]), finding["title"], where(finding)
         ),
         Markup("<p>{}</p>").format(finding["why"]),
@@ -209,12 +209,12 @@ def what_was_done(action: str, number: int, name: str, before: int) -> Markup:
 def row_beside_match(title: str, sides: Sequence[tuple[str, Mapping[str, Any]]]) -> Markup:
     """One row, or a row beside the one it duplicates: `sides` are (label, cells)."""
     sides_html = join(
-        Markup('<div class="ft-side"><h5>{}</h5><dl>{}</dl></div>').format(
+        Markup('<div class="ft-side"><h4>{}</h4><dl>{}</dl></div>').format(
             name, join(Markup("<dt>{}</dt><dd>{}</dd>").format(column, _cell(value)) for column, value in cells.items())
         )
         for name, cells in sides
     )
-    return Markup('<h4 class="ft-h">{}</h4><div class="ft-sides">{}</div>').format(title, sides_html)
+    return Markup('<h3 class="ft-h">{}</h3><div class="ft-sides">{}</div>').format(title, sides_html)
 
 
 def _cell(value: Any) -> str:

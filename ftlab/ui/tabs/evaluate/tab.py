@@ -468,7 +468,7 @@ def offered_remedies(run: RunDirectory) -> Markup:
         return Markup("")
     cards = join(
         Markup(
-            '<article class="ft-finding"><h4>{}</h4><p>{}</p><div class="ft-remedies">'
+            '<article class="ft-finding"><h3>{}</h3><p>{}</p><div class="ft-remedies">'
             '<button type="button" class="ft-do{}" data-event="{}" data-pick="{}:{}" aria-label="Try it: {}">'
             "{}</button></div></article>"
         ).format(
