@@ -122,7 +122,7 @@ def main() -> None:
             page.locator("#tab_evaluate-button").click()
             page.wait_for_timeout(2000)
             page.screenshot(path=args.into / "evaluate.png")
-        except PlaywrightError:
+        except (PlaywrightError, AssertionError):
             page.screenshot(path=args.into / "stuck.png")
             print(f"It waits for something that does not come: {args.into / 'stuck.png'} shows where.", flush=True)
             raise
