@@ -131,7 +131,7 @@ def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], ca
         return f"Not enough votes: none chose between {tuned} and {other} yet."
     rate = f"won {percent(result['win_rate'])} of the {result['decided']:,} votes that chose a side"
     between = f"95% interval {from_to(result['interval'])}"
-    chosen = sum(decision.wins)
+    chosen, counts_text = sum(decision.wins), f"won {result['wins']:,} and lost {result['decided'] - result['wins']:,}"
     test = f"sign test over {chosen:,} prompts, {p_text(decision.p)}" if result["clustered"] else p_text(decision.p)
     margin, points = result["margin"], f"by more than {points_text(result['margin'])}"
     prompts = result["prompts"]
@@ -167,13 +167,24 @@ def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], ca
         return _undecided(result, decision, f"{tuned} is no worse than {other} {points}", rate, between, cast, planned)
     if not decision.reached:
         of = f" of {planned:,} planned" if planned else ""
-        return f"Not enough votes: {cast:,}{of} are in. So far {tuned} {rate} ({between}), which is not conclusive."
+        begin = f"Not enough votes: {cast:,}{of} {'is' if cast == 1 else 'are'} in."
+        if too_few(result):
+            further = f"no test can detect a difference in fewer than {result['fewest']} prompts"
+            return f"{begin} So far {tuned} {counts_text}: {further}."
+        return f"{begin} So far {tuned} {rate} ({between}), which is not conclusive."
     if chosen < result["fewest"]:
         return (
-            f"Not enough votes that chose a side: the raters preferred one of the two on {counted(chosen, 'prompt')}, "
-            f"and no test can detect a difference in fewer than {result['fewest']}."
+            f"Not enough votes that chose a side: {tuned} {counts_text}. The raters preferred one of the two on "
+            f"{counted(chosen, 'prompt')}, and no test can detect a difference in fewer than {result['fewest']}."
         )
     return f"No difference found between {tuned} and {other}: {tuned} {rate} ({between}; {test})."
+
+
+def too_few(result: PairJson | JudgedJson) -> bool:
+    """Whether the raters chose a side on too few prompts for any test. Then votes are counted: a rate or p of so few
+    would look like a result."""
+    prompts = result["prompts"]
+    return prompts is not None and prompts["wins"] + prompts["losses"] < result.get("fewest", 0)
 
 
 def points_text(points: float) -> str:

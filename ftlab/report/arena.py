@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.arena.blind_tests import get_test, list_contestants, list_prompts
-from ftlab.arena.evidence import EARLY_LEVEL, FEWEST_RATERS, PLANNED_LEVEL
+from ftlab.arena.evidence import EARLY_LEVEL, FEWEST_RATERS, PLANNED_LEVEL, fewest_prompts
 from ftlab.arena.power import plan_in_words
 from ftlab.arena.preferences import RULE, ExampleJson, examples
 from ftlab.arena.results import GroupJson, TallyJson
@@ -64,19 +64,16 @@ def badge(tally: TallyJson) -> tuple[str, str]:
 
 
 def group_rows(rows: Sequence[GroupJson]) -> list[list[str]]:
-    """Win rates by topic, rater or criterion as a table: name, won, lost, neither, win rate, interval, p."""
-    return [
-        [
-            row["name"],
-            f"{row['wins']:,}",
-            f"{row['losses']:,}",
-            f"{row['ties']:,}",
-            percent(round(row["win_rate"], 3)) if row["win_rate"] is not None else "",
-            _interval(row["interval"]),
-            p_text(p) if (p := row.get("p_adjusted")) is not None else "",
-        ]
-        for row in rows
-    ]
+    """Win rates by topic, rater or criterion as a table: name, won, lost, neither, win rate, interval, p. Too few votes
+    for any test are only counted."""
+    table = []
+    for row in rows:
+        figures = ["", "", ""]
+        if row["win_rate"] is not None and row["wins"] + row["losses"] >= fewest_prompts(1):
+            p = row.get("p_adjusted")
+            figures = [percent(round(row["win_rate"], 3)), _interval(row["interval"]), "" if p is None else p_text(p)]
+        table.append([row["name"], f"{row['wins']:,}", f"{row['losses']:,}", f"{row['ties']:,}", *figures])
+    return table
 
 
 QUALITY = ("Rater", "Votes", "Seconds a vote", "Attention items", "Repeated alike", "Agrees with others", "")

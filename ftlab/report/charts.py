@@ -22,6 +22,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena.results import Neither, TallyJson
+from ftlab.arena.verdict import too_few
 from ftlab.core.comparison import ComparisonJson
 from ftlab.evaluation.figures import change_text, percent, short, signed, value_text
 from ftlab.report.measures import Comparison, Measure, improved, measures_of, p_of, sides_of
@@ -165,8 +166,9 @@ _MOST_GROUPS = 8
 
 
 def rates_chart(tally: TallyJson) -> Markup:
-    """The win rate with its 95% interval: of all votes, by topic, group and rater. Empty if no vote chose a side."""
-    if tally["win_rate"] is None:
+    """The win rate with its 95% interval: of all votes, by topic, group and rater. Empty if too few votes chose a
+    side."""
+    if tally["win_rate"] is None or too_few(tally):
         return Markup("")
     rows = [_Rate("all votes", tally["win_rate"], tally["interval"], tally["decided"], True)]
     parts = [("by topic", tally["by_topic"]), ("by group", tally["by_group"]), ("by rater", tally["by_rater"])]
@@ -509,7 +511,7 @@ def plot(
     its box."""
     series = [each for each in series if each.points]
     if not series:
-        return _empty(title, help)
+        return _empty(title, help, height)
     xs = [x for each in series for x, _ in each.points]
     ys = [y for each in series for _, y in each.points]
     right = max([*xs, x_end or 0, 1])
@@ -626,9 +628,12 @@ def _caption(title: str, help: str) -> Markup:
     return Markup('<figcaption><strong>{}</strong> <span class="ft-help">{}</span></figcaption>').format(title, help)
 
 
-def _empty(title: str, help: str) -> Markup:
-    nothing = Markup('<div class="ft-plot-empty">no value to show</div>')
-    return Markup('<figure class="ft-plot">{}{}</figure>').format(_caption(title, help), nothing)
+def _empty(title: str, help: str, height: int) -> Markup:
+    """As high as a drawn one, so that nothing below moves when values come."""
+    return Markup(
+        '<figure class="ft-plot">{}<div class="ft-legend"><span class="ft-help">no value yet</span></div>'
+        '<div class="ft-plot-box" style="height:{}px"></div><div class="ft-plot-x"><span>&nbsp;</span></div></figure>'
+    ).format(_caption(title, help), height)
 
 
 def _curve(series: Series, place: Callable[[tuple[float, float]], str]) -> Markup:
@@ -678,7 +683,7 @@ def distribution(
     scale."""
     parts = [part for part in parts if len(part[1])]
     if not parts:
-        return _empty(title, help)
+        return _empty(title, help, 110)
     every = [value for _, values, _ in parts for value in values]
     low, high = min(every), max(every)
     if high - low < 1e-9:

@@ -9,7 +9,8 @@ import gradio as gr
 
 STYLE_FILE = Path(__file__).with_name("style.css")
 
-# Light or dark as chosen before; by default, the system's setting.
+# Light or dark as chosen before; by default, the system's setting. If ftlab does not answer, the page says so: it asks
+# every second.
 HEAD = """
 <script>
 (() => {
@@ -24,6 +25,18 @@ HEAD = """
     new MutationObserver(choose).observe(document.body, {attributes: true, attributeFilter: ['class']});
   };
   if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);
+  const ask = window.fetch;
+  const away = gone => document.documentElement.toggleAttribute('data-away', gone);
+  window.fetch = async (...request) => {
+    try {
+      const reply = await ask(...request);
+      away(false);
+      return reply;
+    } catch (error) {
+      if (error.name === 'TypeError') away(true);  // no network or no server; not an end by the page itself
+      throw error;
+    }
+  };
 })();
 </script>
 """

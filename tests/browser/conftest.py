@@ -24,8 +24,8 @@ WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 class App:
     """`python app.py` over a workspace, which can be killed and started again on the same port."""
 
-    def __init__(self, workspace: Path):
-        self.workspace = workspace
+    def __init__(self, workspace: Path, **environment: str):
+        self.workspace, self._environment = workspace, offline_environment() | environment
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -38,7 +38,7 @@ class App:
             self._process = subprocess.Popen(
                 [sys.executable, "app.py", "--workspace", str(self.workspace), "--port", str(self.port)],
                 cwd=ROOT,
-                env=offline_environment(),
+                env=self._environment,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

@@ -529,10 +529,10 @@ def test_a_run_says_at_which_step_it_is_and_what_is_left_in_total(workspace):
     write_json(run.expected_file, {"after_seconds": 30.0, "total_seconds": 200.0})
     assert run_view.left_in_total(run, training) == f"about {html.duration(90)} left in total"
     slow = RunStatus(state="running", phase="loading the libraries", started=time.time() - 190)
-    assert run_view.left_in_total(run, slow) == f"about {html.duration(10)} left in total, as preflight measured"
+    assert run_view.left_in_total(run, slow) == f"about {html.duration(10)} left in total, as measured before the start"
     # What comes after a slow beginning takes as long as ever.
     write_json(run.expected_file, {"before_seconds": 20.0, "after_seconds": 30.0, "total_seconds": 200.0})
-    expected = f"about {html.duration(180)} left in total, as preflight measured"
+    expected = f"about {html.duration(180)} left in total, as measured before the start"
     assert run_view.left_in_total(run, slow) == expected
     # Nor does a first step that takes long, as it has no rate yet.
     first = RunStatus(state="running", phase="training", step=1, total_steps=20, started=time.time() - 100)
@@ -540,7 +540,8 @@ def test_a_run_says_at_which_step_it_is_and_what_is_left_in_total(workspace):
     # After training only the evaluation is left, however quick training was.
     append_jsonl(run.metrics_file, {"step": 20, "loss": 0.4, "time": time.time() - 12})
     ended = RunStatus(state="running", phase="answers", step=20, total_steps=20, started=time.time() - 20)
-    assert run_view.left_in_total(run, ended) == f"about {html.duration(18)} left in total, as preflight measured"
+    expected = f"about {html.duration(18)} left in total, as measured before the start"
+    assert run_view.left_in_total(run, ended) == expected
     assert run_view.on_to_evaluate(run) == "Evaluate it"
     write_json(run.verification_file, {"changes_logits": True})
     assert at("answers of the adapted model", step=20, total_steps=20) == (4, 4, "Evaluating")

@@ -259,5 +259,10 @@ document.addEventListener('keydown', event => {
   button.click();
 });
 
+// What is opened does not stay behind the buttons; its scroll margin is their height.
+stage.addEventListener('toggle', event => {
+  if (event.target.open && event.target.matches('.rt-more')) event.target.scrollIntoView({block: 'nearest'});
+}, true);
+
 speak();
 ask(waitingVote() || {do: 'open'}, false);

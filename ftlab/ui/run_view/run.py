@@ -97,7 +97,7 @@ def live(run: RunDirectory) -> Markup:
     answers = Markup("") if stage in STAGES else answers_now(run_files.samples(run))
     folded = [replayed(run), _figures(run), figures, _todo(run), problems(status, signs)]
     if status.is_active:
-        open_ = [outcome(run, status), *map(_sign, signs), first if metrics else Markup(""), answers]
+        open_ = [outcome(run, status), *map(_sign, signs), first if status.state != "queued" else Markup(""), answers]
     else:
         open_, folded = [held_out(run), outcome(run, status)], [*folded, first, answers]
     left = [text for text in status.warnings if text[:_BEGINNING] not in [sign[:_BEGINNING] for sign in signs]]
@@ -164,7 +164,7 @@ def left_in_total(run: RunDirectory, status: RunStatus) -> str:
         rows = run_files.metrics(run)
         trained = rows[-1].get("time") if rows else None
         left = after - (time.time() - trained) if trained else min(left, after)
-    return f"about {duration(left)} left in total, as preflight measured" if left > 0 else ""
+    return f"about {duration(left)} left in total, as measured before the start" if left > 0 else ""
 
 
 def answers_now(samples: list[dict[str, Any]]) -> Markup:

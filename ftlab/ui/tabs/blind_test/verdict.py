@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from ftlab.arena.ballots import Ballot
 from ftlab.arena.results import GroupJson, Neither, PooledJson, TallyJson
+from ftlab.arena.verdict import too_few
 from ftlab.core.words import counted
 from ftlab.evaluation.significance import p_text
 from ftlab.report.arena import QUALITY, check_lines, group_rows, method_lines, quality_rows
@@ -126,6 +127,8 @@ def _figures(tally: TallyJson) -> list[tuple[str, Any, str]]:
         for name, word in _CHOICES.items()
         if counts[name]
     ]
+    if too_few(tally):
+        return rows
     if tally["win_rate"] is not None:
         rows.append(
             (

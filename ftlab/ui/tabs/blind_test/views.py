@@ -63,7 +63,7 @@ def about(test: Any, contestants: Sequence[Any]) -> Markup:
     """What is compared, and its progress."""
     title, kind = STATES[test.state]
     who = " against ".join(contestant.title for contestant in reversed(contestants))
-    beside = Markup(' <span class="ft-help">{}</span>').format(who) if who != test.title else ""
+    beside = Markup(' <span class="ft-help">{}</span>').format(who) if who not in test.title else ""
     return Markup('<div data-test="{}"><h3 class="ft-test">{} {}</h3>{}</div>').format(
         test.id, test.title, badge(title, kind), beside
     )

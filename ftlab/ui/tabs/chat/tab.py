@@ -309,12 +309,13 @@ def wire(tab: ChatTab, page: Page) -> None:
         # Kept before the page can go on: it may be loaded again at once.
         yield {tab.log: drawn(run, turns), tab.turns: turns, **idle, **keep(key, run.id, turns)}
 
-    def vote(run_id: str | None, turns: list[Turn], event: gr.EventData) -> dict[Any, Any]:
+    def vote(run_id: str | None, turns: list[Turn], key: str | None, event: gr.EventData) -> dict[Any, Any]:
         """Handle a thumb, a choice of the better answer, or a request to edit the last message."""
         act, _, place = str(event._data["value"]).partition(":")
         run = run_files.chosen_run(workspace, run_id, answers=True)
         if act == "edit" and turns:
-            return {tab.text: turns[-1]["user"], tab.turns: turns[:-1], tab.log: drawn(run, turns[:-1])}
+            text, turns = turns[-1]["user"], turns[:-1]
+            return {tab.text: text, tab.turns: turns, tab.log: drawn(run, turns), **keep(key, run.id, turns)}
         number, _, side = place.partition(":")
         known = number.isdigit() and int(number) < len(turns) and side in SIDES
         if not known or not turns[int(number)].get("prompts"):
@@ -325,7 +326,8 @@ def wire(tab: ChatTab, page: Page) -> None:
         else:
             turn = votes.thumb(turn, side, act == "up", workspace)
         turns = [*turns[: int(number)], turn, *turns[int(number) + 1 :]]
-        return {tab.turns: turns, tab.log: drawn(run, turns), tab.votes: kept_votes(workspace)}
+        changed = {tab.turns: turns, tab.log: drawn(run, turns), tab.votes: kept_votes(workspace)}
+        return changed | keep(key, run.id, turns)
 
     def stop(request: gr.Request) -> None:
         if answering := _answering.get(request.session_hash or ""):
@@ -373,11 +375,9 @@ def wire(tab: ChatTab, page: Page) -> None:
         on(trigger, say, [tab.run, tab.text, tab.turns, tab.key, *settings], answered, **device)
     on(tab.log.ask, ask, [tab.run, tab.turns, tab.key, *settings], answered, **device)
     # Every press counts, even while an earlier one is at work: by itself Gradio drops it.
-    voted = [tab.text, tab.turns, tab.log, tab.votes]
-    on(tab.log.vote, vote, [tab.run, tab.turns], voted, box=tab.message, trigger_mode="multiple")
+    voted = [tab.text, tab.turns, tab.log, tab.votes, tab.key]
+    on(tab.log.vote, vote, [tab.run, tab.turns, tab.key], voted, box=tab.message, trigger_mode="multiple")
     on(tab.stop.click, stop, [], [], queue=False)
-    # Not fired by what empties it, which is not queued.
-    on(tab.turns.change, keep, [tab.key, tab.partner, tab.turns], [tab.key], queue=False)
     emptied = [tab.turns, tab.partner, tab.log, tab.text, tab.votes]
     on(tab.clear.click, clear, [tab.run, tab.key], emptied, box=tab.message, queue=False)
     on(
