@@ -18,7 +18,7 @@ import yaml
 from typing_extensions import TypedDict
 
 from ftlab.config import LauncherConfig, RunConfig
-from ftlab.config.stages import SUPERVISED_STAGES
+from ftlab.config.stages import REWARD_STAGES, SUPERVISED_STAGES
 from ftlab.core.files import read_json, write_text
 from ftlab.core.jobs import Stopped
 from ftlab.core.parsing import read_yaml
@@ -122,13 +122,20 @@ def check_launcher(config: RunConfig, *, kept: Path | None = None) -> None:
             given=f"launcher.processes: {launcher.processes}, launcher.machines: {launcher.machines}",
             allowed="processes over all machines, a multiple of the machines",
         )
-    # The other trainers do not count losses and tokens over all processes.
-    if uses_accelerate(launcher) and config.stage not in SUPERVISED_STAGES:
+    # Rewards are measured, and answers sampled, in one process.
+    if uses_accelerate(launcher) and config.stage in REWARD_STAGES:
         raise InputError(
             f"The stage {config.stage} supports only one process",
             given=f"launcher.processes: {launcher.processes}",
-            allowed=f"several processes in the stages {' and '.join(SUPERVISED_STAGES)}",
+            allowed=f"several processes in all stages but {' and '.join(REWARD_STAGES)}",
             try_="launcher.processes: 1, without launcher.config_file",
+        )
+    if shards(launcher) and config.stage not in SUPERVISED_STAGES:
+        raise InputError(
+            f"The stage {config.stage} cannot share its weights among processes",
+            given=f"launcher.config_file: {launcher.config_file}",
+            allowed=f"FSDP and DeepSpeed in the stages {' and '.join(SUPERVISED_STAGES)}",
+            try_="launcher.processes without launcher.config_file: each process then holds the whole model",
         )
     if launcher.config_file is not None:
         _check_file(kept if kept and kept.exists() else Path(launcher.config_file).expanduser(), config)

@@ -25,6 +25,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.data.preferences import balanced_weights, cuts_long_answers, equal_answers
 from ftlab.data.rendering import Completion, encode_completions
 from ftlab.errors import InputError
+from ftlab.training import together
 from ftlab.training.arguments import stage_arguments
 from ftlab.training.checkpoints import WarmsUp
 from ftlab.training.gate import check_preference
@@ -117,7 +118,8 @@ def tokenised_preferences(
             )
         if examples:
             splits[split] = datasets.Dataset.from_list(examples)
-    write_json(run.manifest_file, manifest)
+    if together.is_main():
+        write_json(run.manifest_file, manifest)
     return splits
 
 
@@ -426,7 +428,8 @@ def prepare_preferences(run: RunDirectory, config: RunConfig, writer: StatusWrit
     model = load_model(run, config, tokenizer, device, writer, scores=config.is_reward_model)
     # Before TRL puts its reference adapter beside the one that is trained; without gradients PEFT's own code runs.
     computing = [FUSED_LORA] if fuse_lora(model) else []
-    note_environment(run, computing=computing)
+    if together.is_main():
+        note_environment(run, computing=computing)
     more = _arguments(run, config, splits, writer)
     validation = "validation" in splits
     arguments = stage_arguments(run, config, device, rows=len(splits["train"]), validation=validation, more=more)
@@ -522,7 +525,8 @@ _TRAINED = {
 def _arguments(run: RunDirectory, config: RunConfig, splits: dict[str, Any], writer: StatusWriter) -> dict[str, Any]:
     """The arguments of TRL's trainer that other stages do not have. Of judged answers, also mixes the rows."""
     stage, batch = _TRAINED[config.stage], filled(config.optimisation.batch_size)
-    validation_rows = len(splits.get("validation", ()))
+    _divide(splits, writer)
+    validation_rows = len(splits.get("validation", ())) // together.processes()
     # Batches of nearly the same size: TRL takes the mean over batches, whatever their size.
     even = math.ceil(validation_rows / math.ceil(validation_rows / batch)) if validation_rows else batch
     values = {"per_device_eval_batch_size": even, "remove_unused_columns": False} | stage.arguments(config)
@@ -532,17 +536,31 @@ def _arguments(run: RunDirectory, config: RunConfig, splits: dict[str, Any], wri
         labels = list(splits["train"]["label"])
         good, bad = kto_weights(config, labels)
         weights = {"good": sum(labels), "bad": len(labels) - sum(labels), "good_weight": good, "bad_weight": bad}
-        write_json(run.manifest_file, run.manifest() | {"judged": weights})
+        if together.is_main():
+            write_json(run.manifest_file, run.manifest() | {"judged": weights})
         if good != bad:
             writer.warn(
                 f"Good answers count {good:g} and bad ones {bad:g}: there are {weights['good']} good and "
                 f"{weights['bad']} bad."
             )
         for split, size in (("train", batch), ("validation", even)):
-            if split in splits:
-                splits[split] = mismatched(splits[split], size, config.optimisation.seed)
+            if split in splits:  # in the batches of all processes together, as one process would have them
+                splits[split] = mismatched(splits[split], size * together.processes(), config.optimisation.seed)
         values |= {"desirable_weight": good, "undesirable_weight": bad}
     return values
+
+
+def _divide(splits: dict[str, Any], writer: StatusWriter) -> None:
+    """Leave out the validation rows that several processes cannot divide evenly: they would count some rows twice."""
+    number, rows = together.processes(), len(splits.get("validation", ()))
+    if not rows % number:
+        return
+    kept = rows - rows % number
+    writer.warn(f"Validation uses {kept} of {rows} rows, as many for each of the {number} processes.")
+    if kept:
+        splits["validation"] = splits["validation"].select(range(kept))
+    else:
+        del splits["validation"]
 
 
 def _trainer(

@@ -201,3 +201,29 @@ def test_two_machines_meet_by_the_accelerate_configuration(rows_file, workspace,
     status = supervisor.wait(run)
     assert status.state == "completed", status.error
     assert_same(run, alone)
+
+
+@pytest.fixture(scope="module")
+def pairs_file(tmp_path_factory):
+    """32 pairs to train on, so that every step of an epoch is full with one process and with two."""
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    rows = [
+        {"prompt": f"Say number {i}", "chosen": f"word {i * 7 % 13}", "rejected": "no" + " no" * (i % 4)}
+        for i in range(38)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("stage", ["dpo", *(pytest.param(name, marks=pytest.mark.long) for name in ("kto", "reward"))])
+def test_two_processes_learn_from_preferences_what_one_learns(pairs_file, workspace, stage):
+    def trained(batch, **launcher):
+        config = configured(pairs_file, batch, steps=6, **launcher).model_dump()
+        config["stage"] = stage
+        config["data"]["validation_fraction"] = 6 / 38
+        run = supervisor.submit(build_config(config), workspace)
+        status = supervisor.wait(run)
+        assert status.state == "completed", status.error
+        return run
+
+    assert_same(trained(8), trained(4, processes=2))

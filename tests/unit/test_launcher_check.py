@@ -73,9 +73,14 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         check_launcher(build_config({"launcher": {"device": "cuda", "processes": there + 2}}))
 
 
-def test_stages_that_were_not_written_for_it_train_in_one_process():
+def test_stages_that_were_not_written_for_it_train_in_one_process(tmp_path):
     with pytest.raises(InputError, match="supports only one process"):
-        check_launcher(build_config({"stage": "dpo", "launcher": {"device": "cpu", "processes": 2}}))
+        check_launcher(build_config({"stage": "grpo", "launcher": {"device": "cpu", "processes": 2}}))
+    check_launcher(build_config({"stage": "dpo", "launcher": {"device": "cpu", "processes": 2}}))
+    sharded = tmp_path / "fsdp.yaml"
+    sharded.write_text("distributed_type: FSDP\n")
+    with pytest.raises(InputError, match="dpo cannot share its weights"):
+        check_launcher(build_config({"stage": "dpo", "launcher": {"processes": 2, "config_file": str(sharded)}}))
 
 
 def test_the_command_line_refuses_it_in_one_sentence(tmp_path):
