@@ -133,7 +133,7 @@ def test_what_was_voided_or_opened_early_is_said_of_the_pooled_verdict_at_once(s
     second = held(store, 100, 8, 2, "Cy")
     assert "data-pooled" not in picture(second, store.workspace)["verdict"]
     open_early(store, first)
-    early = "A test ({}): The tally was opened early, after 2 of 4 planned votes.".format(first)
+    early = f"A test ({first}): The tally was opened early, after 2 of 4 planned votes."
     assert early in picture(second, store.workspace)["verdict"]
     void(store, bo)
     voided = f"A test ({first}): 1 vote of 1 rater were voided by the owner"

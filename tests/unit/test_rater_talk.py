@@ -13,8 +13,8 @@ from ftlab.arena.analysis import write_analysis
 from ftlab.arena.store import Store, open_store
 from ftlab.arena.tally import evaluate
 from ftlab.arena.trials import Trial
-from ftlab.core.workspace import Workspace
 from ftlab.cli.arena_inputs import text_or_file
+from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.report import arena as arena_report
 from ftlab.ui.kit.safe_markdown import look_alike, safe_markdown
@@ -85,7 +85,13 @@ def test_nothing_is_shown_or_taken_before_a_rater_has_agreed_and_when_is_recorde
     place = open_store(Workspace.open(tmp_path))
     test_id, _ = opened(place, (), prompts=2, consent="Your votes are **stored**. <script>x</script>")
     key = links.create_raters(place, test_id, ["Ada"])[0].token
-    for message in ({"do": "open"}, {"do": "vote", "trial": "x", "choice": "left"}, {"do": "undo"}, {"do": "dance"}, {}):
+    for message in (
+        {"do": "open"},
+        {"do": "vote", "trial": "x", "choice": "left"},
+        {"do": "undo"},
+        {"do": "dance"},
+        {},
+    ):
         screen = answer(place, {"key": key} | message)["screen"]
         assert "I agree, begin" in screen and "<strong>stored</strong>" in screen and "<script>" not in screen
         assert "Comparison" not in screen
