@@ -19,7 +19,7 @@ from ftlab.arena import prompt_sources
 from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, capacity
 from ftlab.arena.ballots import Ballot, duels
 from ftlab.arena.blind_tests import create_test, get_test, list_contestants, list_tests, settings_of
-from ftlab.arena.evidence import duel_majorities, log_evidence
+from ftlab.arena.evidence import FEWEST_RATERS, duel_majorities, log_evidence
 from ftlab.arena.results import PooledJson, PooledTestJson, Word
 from ftlab.arena.store import Store, prompts
 from ftlab.arena.tally import CountedVotes, about_raters, read_votes, revealed_now
@@ -279,9 +279,11 @@ def _sentence(result: PooledJson, tuned: str, other: str) -> str:
     margin, number = result["margin"], len(result["tests"])
     by = f" by more than {points_text(margin)}" if margin else ""
     over = f"over {number} tests{whom(result['raters'], result['raters'])}"
+    # As for one test: fewer say nothing of others, and with one the interval is over prompts alone.
+    general = f"; of the votes of raters in general, {from_to(interval)}" if result["raters"] >= FEWEST_RATERS else ""
     figures = (
         f"it won {asked['wins']:,} of the {asked['wins'] + asked['losses']:,} prompts on which raters chose a side "
-        f"(95% interval {from_to(asked['interval'])}; of the votes of raters in general, {from_to(interval)}"
+        f"(95% interval {from_to(asked['interval'])}{general}"
     )
     evidence, decides = result["evidence"], f"decides from {result['threshold']:g} to 1"
     words = {BETTER: "better", NO_WORSE: "no worse", WORSE: "worse"}

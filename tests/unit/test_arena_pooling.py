@@ -59,6 +59,7 @@ def test_the_evidence_of_two_tests_is_multiplied_and_each_side_stands_for_itself
     assert third["text"].startswith("Contestant 1 is better than Contestant 0 over 3 tests for these 3 raters")
     assert (result["win_rate"], result["raters"]) == (pytest.approx(17 / 22), 2)
     assert (result["prompts"]["wins"], result["prompts"]["losses"]) == (17, 5)
+    assert "raters in general" not in result["text"]  # there are two
     assert "17 of the 22 prompts" in result["text"] and "No sign that the tests differ" in result["notes"][0]
     # Tests that lean opposite ways do not confirm each other (both products are 48), and the difference is said.
     other = held(store, 200, 0, 12)
