@@ -268,6 +268,11 @@ def _add_rater(
     while looks_like(pseudonym) in known:
         count += 1
         pseudonym = f"{wanted} ({count})"
+    group = group[:LONGEST_GROUP].strip()
+    if group:  # "Nurses" and "nurses" are one
+        query = select(raters.c.group_name).where(raters.c.test_id == test_id, raters.c.group_name.is_not(None))
+        groups = connection.execute(query.order_by(raters.c.number)).scalars()
+        group = next((name_ for name_ in groups if name_.casefold() == group.casefold()), group)
     rater_id = new_id()
     connection.execute(
         raters.insert().values(
@@ -278,7 +283,7 @@ def _add_rater(
             created=now(),
             open_link=open_link,
             came_from=came_from,
-            group_name=group[:LONGEST_GROUP].strip() or None,
+            group_name=group or None,
             agreed_at=agreed_at,
         )
     )

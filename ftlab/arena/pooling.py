@@ -19,10 +19,10 @@ from ftlab.arena import prompt_sources
 from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, capacity
 from ftlab.arena.ballots import Ballot, duels
 from ftlab.arena.blind_tests import create_test, get_test, list_contestants, list_tests, settings_of
-from ftlab.arena.evidence import duel_majorities, log_evidence
+from ftlab.arena.evidence import FEWEST_RATERS, duel_majorities, log_evidence
 from ftlab.arena.results import PooledJson, PooledTestJson, Word
 from ftlab.arena.store import Store, prompts
-from ftlab.arena.tally import CountedVotes, read_votes, revealed_now
+from ftlab.arena.tally import CountedVotes, about_raters, read_votes, revealed_now
 from ftlab.arena.verdict import BETTER, NO_WORSE, NOT_ENOUGH, WORSE, odds, points_text, whom
 from ftlab.core.words import counted
 from ftlab.data.partition import prompt_fingerprint
@@ -42,7 +42,11 @@ def pool(store: Store, test_ids: Sequence[str]) -> PooledJson:
     Raises InputError for tests that cannot be pooled, and while one of them is hidden.
     """
     if len(set(test_ids)) < max(2, len(test_ids)):
-        raise InputError("Pooling takes two or more different tests", given=", ".join(test_ids))
+        raise InputError(
+            "Pooling takes two or more different tests",
+            given=", ".join(test_ids),
+            try_="repeat a test with create --like, or wait until the votes of its repetition may be shown",
+        )
     tests = {test.id: test for test in list_tests(store)}
     _check(store, [tests[test_id] for test_id in test_ids])
     known = [read_votes(store, test_id) for test_id in test_ids]
@@ -109,7 +113,11 @@ def pool(store: Store, test_ids: Sequence[str]) -> PooledJson:
         "evidence": {side: math.exp(min(value, 700.0)) for side, value in sides.items()},
         "threshold": threshold,
         "p_differ": differ,
-        "notes": [_about_difference(rows, differ), *_left_out(store, tests, known)],
+        "notes": [
+            _about_difference(rows, differ),
+            *_left_out(store, tests, known),
+            *(f"{part.test.title} ({part.test.id}): {note}" for part in known for note in _about_votes(store, part)),
+        ],
     }
     result["text"] = _sentence(result, titles[names[1]], titles[names[0]])
     return result
@@ -228,6 +236,17 @@ def _about_difference(rows: Sequence[PooledTestJson], p: float) -> str:
     return f"No sign that the tests differ ({of})."
 
 
+def _about_votes(store: Store, part: CountedVotes) -> list[str]:
+    """What the verdict of one test says of its votes, and that of all must not hide."""
+    notes, out = [], sum(row["excluded"] for row in part.quality)
+    if (early := part.test.opened_early_votes) is not None:
+        notes.append(f"The tally was opened early, after {early:,} of {part.test.planned_votes:,} planned votes.")
+    if out:
+        gone = counted(len(part.everyone) - len(part.ballots), "vote")
+        notes.append(f"Without {gone} of {counted(out, 'rater')}, by the rule of the plan.")
+    return notes + about_raters(store, part.test.id)
+
+
 def _left_out(store: Store, tests: dict[str, Row[Any]], known: Sequence[CountedVotes]) -> list[str]:
     """Tests of the same plan that were not pooled: leaving out what one does not like voids the verdict."""
     pooled = {part.test.id for part in known}
@@ -260,9 +279,11 @@ def _sentence(result: PooledJson, tuned: str, other: str) -> str:
     margin, number = result["margin"], len(result["tests"])
     by = f" by more than {points_text(margin)}" if margin else ""
     over = f"over {number} tests{whom(result['raters'], result['raters'])}"
+    # As for one test: fewer say nothing of others, and with one the interval is over prompts alone.
+    general = f"; of the votes of raters in general, {from_to(interval)}" if result["raters"] >= FEWEST_RATERS else ""
     figures = (
         f"it won {asked['wins']:,} of the {asked['wins'] + asked['losses']:,} prompts on which raters chose a side "
-        f"(95% interval {from_to(asked['interval'])}; of the votes of raters in general, {from_to(interval)}"
+        f"(95% interval {from_to(asked['interval'])}{general}"
     )
     evidence, decides = result["evidence"], f"decides from {result['threshold']:g} to 1"
     words = {BETTER: "better", NO_WORSE: "no worse", WORSE: "worse"}

@@ -123,7 +123,7 @@ def evaluate(store: Store, test_id: str, known: CountedVotes | None = None) -> T
         )
         everyone = EveryoneJson(verdict=whole["verdict"], text=whole["text"])
         result["notes"].append(_about_excluded(known, out, everyone))
-    result["notes"] += _about_open_link(store, test_id)
+    result["notes"] += about_raters(store, test_id)
     return {
         "id": test_id,
         "title": test.title,
@@ -164,7 +164,7 @@ def _styles(store: Store, test_id: str) -> dict[tuple[str, str], Style]:
     return {(prompt, contestant): style_of(text) for prompt, contestant, text in rows}
 
 
-def _about_open_link(store: Store, test_id: str) -> list[str]:
+def about_raters(store: Store, test_id: str) -> list[str]:
     """Notes on the raters: voided votes, and many raters from one address."""
     notes, known = [], progress(store, test_id)["raters"]
     voided = [rater for rater in known if rater["voided"]]

@@ -118,12 +118,22 @@ def with_titles(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
 
 
 def text_or_file(value: str) -> str:
-    """The text of a file, or `value` itself if it names none."""
-    path = Path(value).expanduser()
+    """The text of a file, or `value` itself if it names none. Raises InputError for a file that is missing or no text:
+    its name is not what raters should read."""
+    value = value.strip()
     try:
-        return path.read_text(encoding="utf-8-sig").strip() if value and path.is_file() else value.strip()
-    except (OSError, UnicodeDecodeError):  # a long text is no path; a file that is no text is no consent
-        return value.strip()
+        path = Path(value).expanduser()
+        is_file = bool(value) and path.is_file()
+    except (OSError, ValueError, RuntimeError):  # a long text is no path
+        return value
+    if is_file:
+        try:
+            return path.read_text(encoding="utf-8-sig").strip()
+        except UnicodeDecodeError:
+            raise InputError("This file cannot be read as text", given=value, allowed="a text file in UTF-8") from None
+    if re.fullmatch(r"\S+\.(txt|md)", value, re.IGNORECASE):
+        raise InputError("There is no such file", given=value, allowed="a text file in UTF-8, or the text itself")
+    return value
 
 
 def read_prompts(

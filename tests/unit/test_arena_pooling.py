@@ -12,8 +12,9 @@ from sqlalchemy import update
 
 from ftlab.arena import trials
 from ftlab.arena.asking import PromptSpec
-from ftlab.arena.blind_tests import get_test
+from ftlab.arena.blind_tests import get_test, open_early
 from ftlab.arena.evidence import log_evidence
+from ftlab.arena.links import void
 from ftlab.arena.pooling import asked_in, pool, repeat, repetitions, same_plan
 from ftlab.arena.store import Store, open_store, prompts
 from ftlab.core.workspace import Workspace
@@ -58,6 +59,7 @@ def test_the_evidence_of_two_tests_is_multiplied_and_each_side_stands_for_itself
     assert third["text"].startswith("Contestant 1 is better than Contestant 0 over 3 tests for these 3 raters")
     assert (result["win_rate"], result["raters"]) == (pytest.approx(17 / 22), 2)
     assert (result["prompts"]["wins"], result["prompts"]["losses"]) == (17, 5)
+    assert "raters in general" not in result["text"]  # there are two
     assert "17 of the 22 prompts" in result["text"] and "No sign that the tests differ" in result["notes"][0]
     # Tests that lean opposite ways do not confirm each other (both products are 48), and the difference is said.
     other = held(store, 200, 0, 12)
@@ -123,6 +125,22 @@ def test_a_repetition_keeps_the_plan_and_asks_nothing_twice_and_is_pooled_by_its
     other = held(store, 100, 8, 2, "Bo")
     assert repetitions(store, other) == [first, other]
     assert repetitions(store, held(store, 100, 5, 1, "Cy")) != [first, other]  # it shares prompts with the second
+
+
+def test_what_was_voided_or_opened_early_is_said_of_the_pooled_verdict_at_once(store):
+    first, (ana, bo) = opened(store, ("Ana", "Bo"), prompts=4, planned=4)
+    for rater in (ana, bo):
+        trials.vote(store, rater, trials.next_trial(store, rater).id, "left")
+    second = held(store, 100, 8, 2, "Cy")
+    assert "data-pooled" not in picture(second, store.workspace)["verdict"]
+    open_early(store, first)
+    early = f"A test ({first}): The tally was opened early, after 2 of 4 planned votes."
+    assert early in picture(second, store.workspace)["verdict"]
+    void(store, bo)
+    voided = f"A test ({first}): 1 vote of 1 rater were voided by the owner"
+    assert voided in picture(second, store.workspace)["verdict"]
+    notes = pool(store, [first, second])["notes"]
+    assert early in notes and any(note.startswith(voided) for note in notes)
 
 
 def test_the_tab_shows_a_test_with_its_repetitions_and_offers_to_repeat_it(store):

@@ -13,6 +13,7 @@ from ftlab.arena.analysis import write_analysis
 from ftlab.arena.store import Store, open_store
 from ftlab.arena.tally import evaluate
 from ftlab.arena.trials import Trial
+from ftlab.cli.arena_inputs import text_or_file
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.report import arena as arena_report
@@ -84,7 +85,13 @@ def test_nothing_is_shown_or_taken_before_a_rater_has_agreed_and_when_is_recorde
     place = open_store(Workspace.open(tmp_path))
     test_id, _ = opened(place, (), prompts=2, consent="Your votes are **stored**. <script>x</script>")
     key = links.create_raters(place, test_id, ["Ada"])[0].token
-    for message in ({"do": "open"}, {"do": "vote", "trial": "x", "choice": "left"}, {"do": "undo"}):
+    for message in (
+        {"do": "open"},
+        {"do": "vote", "trial": "x", "choice": "left"},
+        {"do": "undo"},
+        {"do": "dance"},
+        {},
+    ):
         screen = answer(place, {"key": key} | message)["screen"]
         assert "I agree, begin" in screen and "<strong>stored</strong>" in screen and "<script>" not in screen
         assert "Comparison" not in screen
@@ -105,10 +112,23 @@ def test_nothing_is_shown_or_taken_before_a_rater_has_agreed_and_when_is_recorde
     assert bo["group"].startswith("nurses x") and len(bo["group"]) == links.LONGEST_GROUP
 
 
+def test_the_name_of_a_file_is_never_what_raters_agree_to(tmp_path):
+    text = tmp_path / "consent.txt"
+    text.write_text("Ich stimme zu: für alles.\n", encoding="utf-8")
+    assert text_or_file(str(text)) == "Ich stimme zu: für alles."
+    assert text_or_file(" Votes are stored, see rules.txt ") == "Votes are stored, see rules.txt"
+    assert text_or_file("x" * 9000) == "x" * 9000 and text_or_file("") == ""
+    with pytest.raises(InputError, match="no such file"):
+        text_or_file(str(tmp_path / "consnt.txt"))
+    text.write_text("für", encoding="latin-1")
+    with pytest.raises(InputError, match="cannot be read as text"):
+        text_or_file(str(text))
+
+
 def test_groups_of_raters_have_a_result_of_their_own(tmp_path):
     place = open_store(Workspace.open(tmp_path))
     test_id, _ = opened(place, (), prompts=8, votes_per_prompt=3, planned=24)
-    people = links.create_raters(place, test_id, ["nurses: Ana", "nurses: Bo", "doctors: Cy"])
+    people = links.create_raters(place, test_id, ["nurses: Ana", "NURSES : Bo", "doctors: Cy"])
     assert [person.pseudonym for person in people] == ["Ana", "Bo", "Cy"]
     for person in people:
         best = "0" if person.pseudonym == "Cy" else "1"

@@ -83,10 +83,11 @@ def _answer(store: Store, t: Texts, sent: Mapping[str, Any], ask_models: AskMode
     assert rater is not None
     talk = _Talk(store, rater, t, ask_models)
     try:
-        if do not in _ACTS:
-            raise InputError("This page cannot do that", given=do, allowed=", ".join(_ACTS))
+        # First of all: the screen after a refusal is a comparison.
         if talk.rater.consent and do != "agree":
             return _reply(screens.ask_consent(t, talk.rater.consent), t("Before you begin"))
+        if do not in _ACTS:
+            raise InputError("This page cannot do that", given=do, allowed=", ".join(_ACTS))
         return _ACTS[do](talk, sent)
     except FtlabError as error:
         # Refused. Show what the rater may do, unless they may no longer do anything.

@@ -162,7 +162,9 @@ def _together(store: Store, test_id: str) -> Markup:
     if len(tests) < 2 or len(blind_tests.list_contestants(store, test_id)) != 2:
         return Markup("")
     votes = tuple(blind_tests.progress(store, test.id)["votes"] for test in tests)
-    return _pooled(_key(store), test_id, tuple(f"{test.id} {test.state}" for test in tests), votes)
+    # Opening a test early changes neither its state nor its votes, but adds to its history; so does voiding.
+    states = tuple(f"{test.id} {test.state} {len(blind_tests.history(store, test.id))}" for test in tests)
+    return _pooled(_key(store), test_id, states, votes)
 
 
 @lru_cache(maxsize=16)
