@@ -214,7 +214,7 @@ def read_token(store: Store, token: str) -> Rater:
         tuple(settings["options"]),
         tuple(settings["rubric"]),
         bool(settings["live"]),
-        "" if rater.agreed_at is not None else settings.get("consent", ""),
+        "" if rater.agreed_at is not None else settings.get("consent", "").strip(),
     )
 
 
@@ -268,7 +268,8 @@ def _add_rater(
     while looks_like(pseudonym) in known:
         count += 1
         pseudonym = f"{wanted} ({count})"
-    group = group[:LONGEST_GROUP].strip()
+    # Not as a formula begins: the analysis is opened as a spreadsheet.
+    group = group.lstrip("=+-@ ")[:LONGEST_GROUP].strip()
     if group:  # "Nurses" and "nurses" are one
         query = select(raters.c.group_name).where(raters.c.test_id == test_id, raters.c.group_name.is_not(None))
         groups = connection.execute(query.order_by(raters.c.number)).scalars()

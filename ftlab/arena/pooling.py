@@ -48,6 +48,8 @@ def pool(store: Store, test_ids: Sequence[str]) -> PooledJson:
             try_="repeat a test with create --like, or wait until the votes of its repetition may be shown",
         )
     tests = {test.id: test for test in list_tests(store)}
+    if unknown := [test_id for test_id in test_ids if test_id not in tests]:
+        raise InputError("There is no such blind test", given=", ".join(unknown))
     _check(store, [tests[test_id] for test_id in test_ids])
     known = [read_votes(store, test_id) for test_id in test_ids]
     names = list(known[0].titles)
@@ -278,9 +280,10 @@ def _sentence(result: PooledJson, tuned: str, other: str) -> str:
         return "Not enough votes: none chose a side."
     margin, number = result["margin"], len(result["tests"])
     by = f" by more than {points_text(margin)}" if margin else ""
-    over = f"over {number} tests{whom(result['raters'], result['raters'])}"
-    # As for one test: fewer say nothing of others, and with one the interval is over prompts alone.
-    general = f"; of the votes of raters in general, {from_to(interval)}" if result["raters"] >= FEWEST_RATERS else ""
+    # As for one test: few say nothing of others. Raters are told apart by name, and equal names may be two people.
+    many = result["raters"] >= FEWEST_RATERS
+    over = f"over {number} tests{whom(result['raters'], result['raters']) if many else ' for the raters who voted'}"
+    general = f"; of the votes of raters in general, {from_to(interval)}" if many else ""
     figures = (
         f"it won {asked['wins']:,} of the {asked['wins'] + asked['losses']:,} prompts on which raters chose a side "
         f"(95% interval {from_to(asked['interval'])}{general}"

@@ -360,9 +360,7 @@ def judge(
         "pairs": decided if several else [],
         "by_topic": _groups(votes, names, lambda ballot: ballot.topic or "no topic"),
         "by_rater": _groups(votes, names, lambda ballot: ballot.rater),
-        "by_group": _groups(votes, names, lambda ballot: ballot.group or "no group")
-        if any(ballot.group for ballot in votes)
-        else [],
+        "by_group": _groups_of_raters(votes, names) if any(ballot.group for ballot in votes) else [],
         "by_criterion": _criteria(votes, names),
         "alpha": agreement(votes, order),
         "between_raters": between_raters(votes, tested, title),
@@ -568,7 +566,7 @@ def _round_robin(judged: Sequence[PairJson], titles: Mapping[str, str]) -> Outco
 
 
 def _groups(votes: Sequence[Ballot], names: Sequence[str], key: Callable[[Ballot], str]) -> list[GroupJson]:
-    """The win rate of the last contestant by topic, rater or group of raters, against all others, the most votes first.
+    """The win rate of the last contestant by topic or rater, against all others, the most votes first.
 
     p is of the sign test over prompts, adjusted for the number of groups (Holm). Intervals are over prompts.
     """
@@ -610,18 +608,34 @@ def _criteria(votes: Sequence[Ballot], names: Sequence[str]) -> list[GroupJson]:
         if judged(ballot) and tested in (ballot.left, ballot.right):
             for criterion, side in ballot.ratings.items():
                 ratings[criterion].append((ballot.of(side), ballot.prompt, ballot.rater))
-    rows: list[GroupJson] = []
-    for criterion, judgements in ratings.items():
-        chosen = [(better == tested, prompt, rater) for better, prompt, rater in judgements if better is not None]
-        won, prompts, raters = zip(*chosen, strict=True) if chosen else ((), (), ())
-        rows.append(
-            {
-                "name": criterion,
-                "wins": sum(won),
-                "losses": len(won) - sum(won),
-                "ties": len(judgements) - len(won),
-                "win_rate": sum(won) / len(won) if won else None,
-                "interval": clustered_share(won, prompts, raters),
-            }
-        )
+    return [_by_raters(criterion, judgements, tested) for criterion, judgements in ratings.items()]
+
+
+def _groups_of_raters(votes: Sequence[Ballot], names: Sequence[str]) -> list[GroupJson]:
+    """The win rate of the last contestant by group of raters, the most votes first. Like `_criteria`: few raters of a
+    kind say little of the others of their kind, however many prompts they see."""
+    tested, grouped = names[-1], defaultdict(list)
+    for ballot in votes:
+        if judged(ballot) and tested in (ballot.left, ballot.right):
+            grouped[ballot.group].append((ballot.winner, ballot.prompt, ballot.rater))
+    ordered = sorted(grouped.items(), key=lambda item: (-len(item[1]), item[0]))
+    rows = [_by_raters(group or "(no group)", judgements, tested) for group, judgements in ordered]
+    for row, (_, judgements) in zip(rows, ordered, strict=True):
+        if len({rater for _, _, rater in judgements}) == 1:
+            row["interval"] = None  # of one rater it would be over prompts alone
     return rows
+
+
+def _by_raters(name: str, judgements: Sequence[tuple[str | None, str, str]], tested: str) -> GroupJson:
+    """The share of (better contestant, prompt, rater) that `tested` won, with raters and prompts as samples."""
+    chosen = [(better == tested, prompt, rater) for better, prompt, rater in judgements if better is not None]
+    won, prompts, raters = zip(*chosen, strict=True) if chosen else ((), (), ())
+    return {
+        "name": name,
+        "votes": len(judgements),
+        "wins": sum(won),
+        "losses": len(won) - sum(won),
+        "ties": len(judgements) - len(won),
+        "win_rate": sum(won) / len(won) if won else None,
+        "interval": clustered_share(won, prompts, raters),
+    }

@@ -90,8 +90,8 @@ def _plain(value: Any) -> Any:
 
 def failure(error: FtlabError) -> FailureForm:
     """What `--json` prints for a command that failed."""
-    given, allowed = getattr(error, "given", None), getattr(error, "allowed", None)
-    message: SaidForm = {"what": error.what, "why": error.why, "given": given, "allowed": allowed, "try": error.try_}
+    value, allowed = getattr(error, "given", None), getattr(error, "allowed", None)
+    message: SaidForm = {"what": error.what, "why": error.why, "given": value, "allowed": allowed, "try": error.try_}
     return {"error": message, "exit_code": error.exit_code}
 
 

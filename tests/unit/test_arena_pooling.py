@@ -56,7 +56,7 @@ def test_the_evidence_of_two_tests_is_multiplied_and_each_side_stands_for_itself
     assert result["threshold"] == 40 and result["verdict"] == "not_enough" and "cannot tell" in result["text"]
     third = pool(store, [one, two, held(store, 400, 14, 2, "Cy")])
     assert third["verdict"] == "better" and third["evidence"]["above"] > 40
-    assert third["text"].startswith("Contestant 1 is better than Contestant 0 over 3 tests for these 3 raters")
+    assert third["text"].startswith("Contestant 1 is better than Contestant 0 over 3 tests for the raters who voted")
     assert (result["win_rate"], result["raters"]) == (pytest.approx(17 / 22), 2)
     assert (result["prompts"]["wins"], result["prompts"]["losses"]) == (17, 5)
     assert "raters in general" not in result["text"]  # there are two
