@@ -16,6 +16,7 @@ from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, base_co
 from ftlab.arena.results import TallyJson
 from ftlab.arena.store import Store, open_store
 from ftlab.arena.tally import evaluate, watch
+from ftlab.config import STARTER
 from ftlab.core.files import locked
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted
@@ -69,7 +70,7 @@ class LoopSettings:
     """
 
     source: str = VOICE
-    base: str = "starter"
+    base: str = STARTER
     prompts: str | None = None
     prompts_per_test: int = 60
     raters: int = 3
@@ -81,17 +82,24 @@ class LoopSettings:
     dpo: Mapping[str, Any] = field(default_factory=dict)
 
 
-def starter_settings() -> LoopSettings:
-    """The loop on the starter: training too short to learn the house style, and votes that finish the job."""
+def voice_settings(base: str = STARTER) -> LoopSettings:
+    """The loop on the house style of brand_voice: training too short to learn it, and votes that finish the job.
+
+    The tuned model meets itself under a prompt: a base that was not tuned rambles, and answers that are cut at the
+    length limit teach nothing.
+    """
     from ftlab.samples import sample_path
 
+    steps, rate = (25, {"learning_rate": 5e-5}) if base == STARTER else (60, {})
     return LoopSettings(
+        base=base,
         # Customers who do not occur in the tuning data.
         prompts=str(sample_path("brand_voice_preferences") / "train.jsonl"),
         prompts_per_test=70,
         rival="You write short letters for the shop.",
-        sft={"optimisation": {"max_steps": 25, "evaluations_per_epoch": 1}},
-        dpo={"optimisation": {"epochs": 2, "learning_rate": 5e-5, "evaluations_per_epoch": 1}},
+        max_new_tokens=64 if base == STARTER else 128,
+        sft={"optimisation": {"max_steps": steps, "evaluations_per_epoch": 1}},
+        dpo={"optimisation": {"epochs": 2, "evaluations_per_epoch": 1, **rate}},
     )
 
 

@@ -569,12 +569,10 @@ def list_tests(args: argparse.Namespace) -> int:
 
 
 def loop(args: argparse.Namespace) -> int:
-    from ftlab.arena.loop import LoopSettings, run_loop, starter_settings
+    from ftlab.arena.loop import VOICE, LoopSettings, run_loop, voice_settings
 
     workspace = Workspace.open(args.workspace)
-    settings = starter_settings()
-    if (args.data, args.base) != (settings.source, settings.base):
-        settings = LoopSettings(source=args.data, base=args.base)
+    settings = voice_settings(args.base) if args.data == VOICE else LoopSettings(source=args.data, base=args.base)
     changes = {"prompts": args.prompts, "prompts_per_test": args.prompts_per_test, "raters": args.raters}
     changes = {name: value for name, value in changes.items() if value is not None}
     settings = replace(settings, seed=args.seed, **changes)
