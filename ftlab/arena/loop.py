@@ -90,7 +90,7 @@ def voice_settings(base: str = STARTER) -> LoopSettings:
     """
     from ftlab.samples import sample_path
 
-    steps, rate = (25, {"learning_rate": 5e-5}) if base == STARTER else (60, {})
+    steps, rate = (25, {"learning_rate": 5e-5}) if base == STARTER else (25, {})
     return LoopSettings(
         base=base,
         # Customers who do not occur in the tuning data.
