@@ -94,6 +94,7 @@ def test_a_run_there_is_a_run_like_any_other_and_data_wait_for_a_yes(server, tmp
 
 @needs_sshd
 @pytest.mark.train
+@pytest.mark.long
 def test_a_run_outlives_the_connection_and_its_process_here_and_is_taken_up_again(server, tmp_path):
     workspace = Workspace.open(tmp_path / "home")
     run = start(server, config_of(tmp_path, 120, after_training=False), workspace)
