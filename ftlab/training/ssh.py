@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ftlab import __version__
+from ftlab.core.processes import child_environment
 from ftlab.core.run_directory import WORK_LOCK, RunDirectory
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.training.place import Event, LostConnection
@@ -160,7 +161,13 @@ class SshPlace:
         with (
             tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
             subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
+                command,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                errors="replace",
             ) as process,
         ):
 
@@ -211,7 +218,7 @@ class SshPlace:
     def _run(self, script: str) -> subprocess.CompletedProcess[str]:
         """Run a shell script there. Raises LostConnection."""
         command = self._command(script)
-        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        ended = _ended(command)
         if ended.returncode == _NO_CONNECTION:
             raise self._lost(ended)
         return ended
@@ -219,7 +226,7 @@ class SshPlace:
     def _copy(self, what: Sequence[str], to: str) -> None:
         # Without -l: a link would lead out of the folder.
         command = ["rsync", "-rt", "--timeout=60", "-e", shlex.join(_ssh()), *what, to]
-        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        ended = _ended(command)
         if ended.returncode == 0:
             return
         # 12 and 30: the connection broke, or was silent; but also a full disk there, of which rsync says so.
@@ -266,6 +273,23 @@ def _ssh() -> list[str]:
         "ServerAliveCountMax": 3,
     }
     return [*own, *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
+
+
+def _ended(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run `command` here, without a question."""
+    return subprocess.run(
+        command,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+
+
+def _environment() -> dict[str, str]:
+    # Without secrets: a configuration of ssh may send variables there (SendEnv). The agent's socket is no secret.
+    return child_environment({}, keep=["SSH_AUTH_SOCK"])
 
 
 def _event(line: str) -> Event:

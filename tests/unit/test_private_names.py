@@ -20,7 +20,7 @@ from tests.unit.private_names import CHECKED_WITH, INSIDES, Inside
 PACKAGE = Path(ftlab.__file__).parent
 HOW = "read the difference and what ftlab makes of it, then renew: python -m tests.unit.test_private_names"
 # Named so by the standard library, which documents them or keeps them: argparse's actions, namedtuple, the process.
-STANDARD = {"_actions", "_replace", "_exit"}
+STANDARD = {"_actions", "_replace", "_exit", "_typeshed"}  # the last for the type checker alone
 # Set on every autograd function, and on every abstract class.
 GENERATED = {"_backward_cls", "_abc_impl"}
 
