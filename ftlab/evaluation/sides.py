@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.config.methods import METHODS, fields_of
 from ftlab.config.stages import SFT
 from ftlab.core.comparison import SideJson
+from ftlab.core.files import read_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import TOOLS
@@ -201,8 +203,16 @@ def result_identity(run: RunDirectory) -> list[Any]:
 def _trained_identity(folder: Path) -> list[Any]:
     from ftlab.models.identity import weights_sha256
 
-    settings = folder / "adapter_config.json"
-    return [weights_sha256(folder), settings.read_text(encoding="utf-8") if settings.exists() else None]
+    settings = read_json(folder / "adapter_config.json")
+    if settings is not None:
+        # PEFT writes sets in an order that differs from process to process; the rest is the text that it writes.
+        ordered = {name: sorted(value) for name, value in settings.items() if _are_names(value)}
+        settings = json.dumps(settings | ordered, indent=2, sort_keys=True)
+    return [weights_sha256(folder), settings]
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def base_identity(model: ModelConfig) -> list[Any]:

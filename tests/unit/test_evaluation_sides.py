@@ -20,6 +20,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.compare import evaluate_before, evaluate_run
 from ftlab.evaluation.losses import rolling_windows
 from ftlab.evaluation.request import Request
+from ftlab.evaluation.sides import _trained_identity
 from ftlab.models.load import load_tokenizer
 from ftlab.training import supervisor
 from tests.small_runs import ROWS, adapted_model, make_base, make_run, plain_perplexity, save_result
@@ -391,3 +392,14 @@ def test_a_comparison_that_could_not_be_made_is_refused_before_training(tmp_path
     with pytest.raises(InputError):
         supervisor.create(build_config(values | {"evaluation": settings | {"examples": 0}}), workspace)
     assert workspace.runs() == []
+
+
+def test_the_order_in_which_peft_writes_a_set_is_no_other_model(tmp_path):
+    for name, targets in (("one", ["q_proj", "v_proj"]), ("other", ["v_proj", "q_proj"]), ("third", ["v_proj"])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_model.safetensors").write_bytes(b"weights")
+        text = json.dumps({"lora_alpha": 32, "target_modules": targets, "rank_pattern": {}}, indent=2, sort_keys=True)
+        (tmp_path / name / "adapter_config.json").write_text(text)
+    one, other, third = (_trained_identity(tmp_path / name) for name in ("one", "other", "third"))
+    assert one == other != third
+    assert one[1] == (tmp_path / "one" / "adapter_config.json").read_text()  # as earlier versions kept it
