@@ -116,10 +116,9 @@ class BlindTest:
     def repeat(self, source: str, prompts: int | None = None) -> BlindTest:
         """A new test with the contestants and the plan of this one, on at most `prompts` of `source` (as in
         `blind_test`) that no test of this plan has asked. Raises InputError if none is left."""
-        from ftlab.arena import pooling, prompt_sources
+        from ftlab.arena import pooling
 
-        scripts = bool(pooling.plan_of(self._store, self.id)[1].conversations)
-        every = prompt_sources.named(source, self._store.workspace, conversations=scripts)
+        every = pooling.prompts_for(self._store, self.id, source)
         return BlindTest(self._store, *pooling.repeat(self._store, self.id, every, prompts))
 
     def pooled(self) -> PooledJson:

@@ -349,9 +349,8 @@ def status(workspace: Workspace, test_id: str) -> Status | None:
 
 def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
     """The blind tests whose answers are being generated, by id."""
-    tests = [file.parent.name for file in sorted(workspace.arena_folder.glob("*/status.json"))]
-    states = [(test_id, status(workspace, test_id)) for test_id in tests]
-    return [(test_id, current) for test_id, current in states if current is not None and current.is_active]
+    files = sorted(workspace.arena_folder.glob("*/status.json"))
+    return jobs.at_work((file.parent.name for file in files), lambda test_id: status(workspace, test_id))
 
 
 def stop(workspace: Workspace, test_id: str) -> jobs.StopResult:

@@ -11,7 +11,7 @@ import hmac
 import os
 import secrets
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,10 +119,15 @@ def join(store: Store, token: str, name: str, address: str = "", *, group: str =
         test = _invited(connection, payload, lock=True)
         came_from = _hashed(store, test.id, address) if address else None
         _must_not_be_many(connection, test.id, came_from)
-        at = now() if agreed and test.settings.get("consent") else None
+        at = now() if agreed and consent_of(test.settings) else None
         return _add_rater(
             store, connection, test.id, name, _cleaned(group), open_link=True, came_from=came_from, agreed_at=at
         )
+
+
+def consent_of(settings: Mapping[str, Any]) -> str:
+    """The text that raters agree to. Empty if there is none: older tests lack it, and blanks ask for nothing."""
+    return settings.get("consent", "").strip()
 
 
 def agree(store: Store, rater_id: str) -> None:
@@ -214,7 +219,7 @@ def read_token(store: Store, token: str) -> Rater:
         tuple(settings["options"]),
         tuple(settings["rubric"]),
         bool(settings["live"]),
-        "" if rater.agreed_at is not None else settings.get("consent", "").strip(),
+        "" if rater.agreed_at is not None else consent_of(settings),
     )
 
 

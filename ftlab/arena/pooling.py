@@ -154,6 +154,12 @@ def repetitions(store: Store, test_id: str) -> list[str]:
     return sorted(chosen, key=lambda each: created[each])
 
 
+def prompts_for(store: Store, test_id: str, source: str) -> list[PromptSpec]:
+    """The prompts of `source` (see `prompt_sources.named`) as this test asks them: whole conversations, if it does."""
+    scripts = plan_of(store, test_id)[1].conversations
+    return prompt_sources.named(source, store.workspace, conversations=scripts)
+
+
 def repeat(store: Store, test_id: str, every: Sequence[PromptSpec], number: int | None = None) -> tuple[str, int]:
     """Create a test with the contestants and the plan of this one, on `number` (None: all) of the prompts that no test
     of the plan has asked. Returns its id, and how many prompts were left out because they trained a contestant.

@@ -348,6 +348,12 @@ class StopResult:
     message: str
 
 
+def at_work(names: Iterable[str], status: Callable[[str], AnyStatus | None]) -> list[tuple[str, AnyStatus]]:
+    """Those of `names` whose job is active, with its status."""
+    states = [(name, status(name)) for name in names]
+    return [(name, current) for name, current in states if current is not None and current.is_active]
+
+
 def stop(job: Job, current: Status | None) -> StopResult:
     """Ask the process of `job` to end; the second time, kill it with all its children. `current` is its settled status,
     None if it was never started. `unproven`: nothing was killed, since no process here could be verified as the one

@@ -120,7 +120,7 @@ def _welcome(store: Store, t: Texts, test: Any, error: InputError | None = None)
     most = min(seen, test.planned_votes)
     talks, takes = test.settings.get("conversations", False), seconds_each(store, test.id)
     line = screens.intro(t, most, takes, at_most=True, conversations=talks) if most else screens.intro_live(t)
-    screen = screens.ask_name(t, line, test.settings["instructions"], note, test.settings.get("consent", "").strip())
+    screen = screens.ask_name(t, line, test.settings["instructions"], note, links.consent_of(test.settings))
     return _reply(screen, t.sentence(error.what) if error else "")
 
 

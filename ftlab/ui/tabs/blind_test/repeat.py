@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.arena import links, pooling, prompt_sources
+from ftlab.arena import links, pooling
 from ftlab.arena.store import Store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -85,8 +85,7 @@ def create(store: Store, test_id: str, source: str | None, number: str | None) -
     """The id of the new test, with its open link. Raises InputError without a source or without fresh prompts."""
     if not (source or "").strip():
         raise InputError("No prompts are chosen", try_="choose whose, or upload a file")
-    scripts = pooling.plan_of(store, test_id)[1].conversations
-    every = prompt_sources.named(str(source).strip(), store.workspace, conversations=scripts)
+    every = pooling.prompts_for(store, test_id, str(source).strip())
     made, _ = pooling.repeat(store, test_id, every, whole_number("How many prompts", number) or USUAL_PROMPTS)
     links.open_link(store, made)
     return made
